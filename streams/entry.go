@@ -1,0 +1,51 @@
+package streams
+
+import (
+	"time"
+
+	"github.com/paybell/paybell/streams/event"
+)
+
+// Entry is a record at its position in a partition.
+type Entry struct {
+	// ID is the entry id that Redis gave.
+	ID        string
+	Partition int
+	Record    event.Record
+	// Attempts were charged to the entry before now; more than 0 on a fresh owner
+	// means that a handler was running it when its process ended, or failed it.
+	Attempts int
+	// Err is set, and Record empty, when the entry's fields cannot be read as a
+	// record. The owner ends it as a dead letter.
+	Err error
+	// Gone is true for a pending entry whose fields were deleted or trimmed away
+	// before it was settled: its event is lost to this group.
+	Gone bool
+}
+
+// Settlement is what became of a batch of entries of one partition.
+type Settlement struct {
+	// Done are acknowledged. Gone entries are settled as Done.
+	Done []string
+	// Dead become dead letters of the group and are acknowledged.
+	Dead []DeadLetter
+	// Uncharge takes back one attempt each: they were charged and not run.
+	Uncharge []string
+}
+
+// DeadLetter is a delivery that was given up.
+type DeadLetter struct {
+	// ID is the dead letter's own id, given by Redis; empty while it is being made.
+	ID        string
+	Partition int
+	Group     string
+	EntryID   string
+	Record    event.Record
+	Attempts  int
+	// Reason is "rejected", "attempts", "age", "crash" or "unreadable".
+	Reason string
+	// Error is the last error's text, at most 1 KiB.
+	Error    string
+	Consumer string
+	DeadAt   time.Time
+}
