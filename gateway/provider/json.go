@@ -1,0 +1,509 @@
+package provider
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Bounds of a JSON text.
+const (
+	maxJSONDepth = 64
+	maxJSONNodes = 1 << 16
+	// scanMembers is up to how many members an object's names are compared one by
+	// one; longer objects pay for a map.
+	scanMembers = 24
+)
+
+// JSON is a text that was checked once, from end to end, and is then looked into
+// without being copied. It is stricter than encoding/json, which takes the last
+// of two members with one name and matches names in any case: the event log's
+// readers may take the first, so a text with two is refused. Numbers stay text
+// until somebody asks for an integer; nothing here is ever a float.
+//
+// A JSON keeps its text: do not change that while it is in use.
+type JSON struct {
+	text  []byte
+	nodes []jsonNode
+}
+
+type jsonNode struct {
+	// key is the raw member name without quotes; empty for array elements.
+	keyStart, keyEnd int32
+	// start and end enclose the value, quotes and brackets included.
+	start, end int32
+	// next is the node after this one and everything inside it.
+	next int32
+	kind Kind
+	// escaped says that a string or a name holds a backslash.
+	escapedKey, escaped bool
+}
+
+// Kind is the kind of a JSON value.
+type Kind uint8
+
+// Kinds of values. Absent is a value that is not there.
+const (
+	Absent Kind = iota
+	Null
+	Bool
+	Number
+	String
+	Array
+	Object
+)
+
+// ParseJSON checks a text. Its errors wrap ErrMalformed, and hold offsets but
+// never a part of the text.
+func ParseJSON(text []byte) (*JSON, error) {
+	j := &JSON{text: text, nodes: make([]jsonNode, 0, 16+len(text)/16)}
+	p := jsonParser{j: j}
+	if len(text) > 1<<30 {
+		return nil, p.fail("text is too long")
+	}
+	if !utf8.Valid(text) {
+		return nil, p.fail("text is not UTF-8")
+	}
+	p.space()
+	if err := p.value(jsonNode{}, 0); err != nil {
+		return nil, err
+	}
+	p.space()
+	if p.at != len(text) {
+		return nil, p.fail("text goes on after its value")
+	}
+	return j, nil
+}
+
+// Root returns the whole value.
+func (j *JSON) Root() Value { return Value{j: j} }
+
+// At looks up an RFC 6901 pointer from the root.
+func (j *JSON) At(pointer string) Value { return j.Root().At(pointer) }
+
+// Value is a place in a JSON. The zero Value is absent, and everything asked of
+// it answers so.
+type Value struct {
+	j    *JSON
+	node int32
+}
+
+// Kind returns the kind of the value.
+func (v Value) Kind() Kind {
+	if v.j == nil {
+		return Absent
+	}
+	return v.j.nodes[v.node].kind
+}
+
+// Exists reports whether the value is there, null included.
+func (v Value) Exists() bool { return v.j != nil }
+
+// At looks up an RFC 6901 pointer from this value: "" is the value itself,
+// "/a/0" the first element of its member a. Names match exactly.
+func (v Value) At(pointer string) Value {
+	for pointer != "" && v.j != nil {
+		if pointer[0] != '/' {
+			return Value{}
+		}
+		name := pointer[1:]
+		pointer = ""
+		if i := strings.IndexByte(name, '/'); i >= 0 {
+			name, pointer = name[:i], name[i:]
+		}
+		if strings.IndexByte(name, '~') >= 0 {
+			name = strings.ReplaceAll(strings.ReplaceAll(name, "~1", "/"), "~0", "~")
+		}
+		v = v.child(name)
+	}
+	return v
+}
+
+// Member returns a member of an object by its plain name.
+func (v Value) Member(name string) Value {
+	if v.Kind() != Object {
+		return Value{}
+	}
+	return v.child(name)
+}
+
+func (v Value) child(name string) Value {
+	n := v.j.nodes[v.node]
+	switch n.kind {
+	case Object:
+		for i := v.node + 1; i < n.next; i = v.j.nodes[i].next {
+			c := &v.j.nodes[i]
+			raw := v.j.text[c.keyStart:c.keyEnd]
+			if !c.escapedKey {
+				if string(raw) == name {
+					return Value{v.j, i}
+				}
+			} else if unescape(raw) == name {
+				return Value{v.j, i}
+			}
+		}
+	case Array:
+		index, err := strconv.ParseUint(name, 10, 31)
+		if err != nil || (len(name) > 1 && name[0] == '0') {
+			return Value{}
+		}
+		for i := v.node + 1; i < n.next; i = v.j.nodes[i].next {
+			if index == 0 {
+				return Value{v.j, i}
+			}
+			index--
+		}
+	}
+	return Value{}
+}
+
+// Each calls visit for every member or element in order, until it returns false.
+// Elements have no name.
+func (v Value) Each(visit func(name string, element Value) bool) {
+	if k := v.Kind(); k != Object && k != Array {
+		return
+	}
+	for i := v.node + 1; i < v.j.nodes[v.node].next; i = v.j.nodes[i].next {
+		if !visit(v.j.name(i), Value{v.j, i}) {
+			return
+		}
+	}
+}
+
+// Raw returns the value as it stands in the text, nil when absent.
+func (v Value) Raw() []byte {
+	if v.j == nil {
+		return nil
+	}
+	n := v.j.nodes[v.node]
+	return v.j.text[n.start:n.end:n.end]
+}
+
+// Text returns the value of a string; false for everything else.
+func (v Value) Text() (string, bool) {
+	if v.Kind() != String {
+		return "", false
+	}
+	n := v.j.nodes[v.node]
+	raw := v.j.text[n.start+1 : n.end-1]
+	if !n.escaped {
+		return string(raw), true
+	}
+	return unescape(raw), true
+}
+
+// TextOr returns the value of a string, or other.
+func (v Value) TextOr(other string) string {
+	if s, ok := v.Text(); ok {
+		return s
+	}
+	return other
+}
+
+// Number returns the text of a number; false for everything else.
+func (v Value) Number() (json.Number, bool) {
+	if v.Kind() != Number {
+		return "", false
+	}
+	return json.Number(v.Raw()), true
+}
+
+// Int64 returns a number that is written as an integer and fits; false for
+// everything else, 1.0 and 1e3 included.
+func (v Value) Int64() (int64, bool) {
+	if v.Kind() != Number {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(string(v.Raw()), 10, 64)
+	return n, err == nil
+}
+
+// Bool returns the value of a boolean; ok is false for everything else.
+func (v Value) Bool() (value, ok bool) {
+	if v.Kind() != Bool {
+		return false, false
+	}
+	return v.Raw()[0] == 't', true
+}
+
+func (j *JSON) name(node int32) string {
+	n := j.nodes[node]
+	raw := j.text[n.keyStart:n.keyEnd]
+	if n.escapedKey {
+		return unescape(raw)
+	}
+	return string(raw)
+}
+
+// unescape decodes the inside of a checked string. encoding/json knows how
+// surrogates pair, so it is asked.
+func unescape(raw []byte) string {
+	quoted := make([]byte, 0, len(raw)+2)
+	quoted = append(append(append(quoted, '"'), raw...), '"')
+	var s string
+	if err := json.Unmarshal(quoted, &s); err != nil {
+		// The parser has accepted this string, so encoding/json does as well;
+		// FuzzJSON holds the two together.
+		return ""
+	}
+	return s
+}
+
+type jsonParser struct {
+	j  *JSON
+	at int
+}
+
+func (p *jsonParser) fail(what string) error {
+	return fmt.Errorf("%w: JSON: %s (offset %d)", ErrMalformed, what, p.at)
+}
+
+func (p *jsonParser) space() {
+	for p.at < len(p.j.text) {
+		switch p.j.text[p.at] {
+		case ' ', '\t', '\n', '\r':
+			p.at++
+		default:
+			return
+		}
+	}
+}
+
+func (p *jsonParser) peek() byte {
+	if p.at < len(p.j.text) {
+		return p.j.text[p.at]
+	}
+	return 0
+}
+
+// value reads one value; n carries its name.
+func (p *jsonParser) value(n jsonNode, depth int) error {
+	if len(p.j.nodes) == maxJSONNodes {
+		return p.fail("too many values")
+	}
+	n.start = int32(p.at) //nolint:gosec // ParseJSON bounds the text to 1 GiB.
+	self := len(p.j.nodes)
+	p.j.nodes = append(p.j.nodes, n)
+	var err error
+	switch c := p.peek(); {
+	case c == '{':
+		n.kind, err = Object, p.object(self, depth+1)
+	case c == '[':
+		n.kind, err = Array, p.array(depth+1)
+	case c == '"':
+		n.kind = String
+		n.escaped, err = p.text()
+	case c == '-' || ('0' <= c && c <= '9'):
+		n.kind, err = Number, p.number()
+	case c == 't':
+		n.kind, err = Bool, p.literal("true")
+	case c == 'f':
+		n.kind, err = Bool, p.literal("false")
+	case c == 'n':
+		n.kind, err = Null, p.literal("null")
+	default:
+		err = p.fail("a value is wanted")
+	}
+	if err != nil {
+		return err
+	}
+	n.end = int32(p.at)             //nolint:gosec // As above.
+	n.next = int32(len(p.j.nodes)) //nolint:gosec // Bounded by maxJSONNodes.
+	p.j.nodes[self] = n
+	return nil
+}
+
+func (p *jsonParser) object(self, depth int) error {
+	if depth > maxJSONDepth {
+		return p.fail("nested too deep")
+	}
+	p.at++
+	p.space()
+	if p.peek() == '}' {
+		p.at++
+		return nil
+	}
+	var seen map[string]struct{}
+	for members := 1; ; members++ {
+		var n jsonNode
+		if p.peek() != '"' {
+			return p.fail("a member name is wanted")
+		}
+		n.keyStart = int32(p.at + 1) //nolint:gosec // As above.
+		escaped, err := p.text()
+		if err != nil {
+			return err
+		}
+		n.keyEnd, n.escapedKey = int32(p.at-1), escaped //nolint:gosec // As above.
+		if p.repeats(self, n, members, &seen) {
+			return p.fail("a member name comes twice in one object")
+		}
+		p.space()
+		if p.peek() != ':' {
+			return p.fail("a colon is wanted")
+		}
+		p.at++
+		p.space()
+		if err := p.value(n, depth); err != nil {
+			return err
+		}
+		p.space()
+		switch p.peek() {
+		case ',':
+			p.at++
+			p.space()
+		case '}':
+			p.at++
+			return nil
+		default:
+			return p.fail("a comma or closing brace is wanted")
+		}
+	}
+}
+
+// repeats tells whether an earlier member of the object has n's name. The nodes
+// of earlier members stand behind the object's own.
+func (p *jsonParser) repeats(self int, n jsonNode, members int, seen *map[string]struct{}) bool {
+	name := p.j.text[n.keyStart:n.keyEnd]
+	if n.escapedKey {
+		name = []byte(unescape(name))
+	}
+	if members > scanMembers {
+		if *seen == nil {
+			*seen = make(map[string]struct{}, 2*scanMembers)
+			for i := self + 1; i < len(p.j.nodes); i = int(p.j.nodes[i].next) {
+				(*seen)[p.j.name(int32(i))] = struct{}{} //nolint:gosec // As above.
+			}
+		}
+		_, found := (*seen)[string(name)]
+		(*seen)[string(name)] = struct{}{}
+		return found
+	}
+	for i := self + 1; i < len(p.j.nodes); {
+		c := &p.j.nodes[i]
+		if c.escapedKey {
+			if p.j.name(int32(i)) == string(name) { //nolint:gosec // As above.
+				return true
+			}
+		} else if bytes.Equal(p.j.text[c.keyStart:c.keyEnd], name) {
+			return true
+		}
+		i = int(c.next)
+	}
+	return false
+}
+
+func (p *jsonParser) array(depth int) error {
+	if depth > maxJSONDepth {
+		return p.fail("nested too deep")
+	}
+	p.at++
+	p.space()
+	if p.peek() == ']' {
+		p.at++
+		return nil
+	}
+	for {
+		if err := p.value(jsonNode{}, depth); err != nil {
+			return err
+		}
+		p.space()
+		switch p.peek() {
+		case ',':
+			p.at++
+			p.space()
+		case ']':
+			p.at++
+			return nil
+		default:
+			return p.fail("a comma or closing bracket is wanted")
+		}
+	}
+}
+
+// text reads a string and reports whether it holds a backslash.
+func (p *jsonParser) text() (escaped bool, err error) {
+	t := p.j.text
+	for i := p.at + 1; i < len(t); i++ {
+		switch c := t[i]; {
+		case c == '"':
+			p.at = i + 1
+			return escaped, nil
+		case c < ' ':
+			p.at = i
+			return false, p.fail("a control character stands in a string")
+		case c == '\\':
+			escaped = true
+			i++
+			if i == len(t) {
+				break
+			}
+			switch t[i] {
+			case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+			case 'u':
+				for range 4 {
+					i++
+					if i >= len(t) || !isHex(t[i]) {
+						p.at = i
+						return false, p.fail("four hexadecimal digits are wanted")
+					}
+				}
+			default:
+				p.at = i
+				return false, p.fail("unknown escape")
+			}
+		}
+	}
+	p.at = len(t)
+	return false, p.fail("a string does not end")
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+func (p *jsonParser) number() error {
+	if p.peek() == '-' {
+		p.at++
+	}
+	if p.peek() == '0' {
+		p.at++
+	} else if !p.digits() {
+		return p.fail("a digit is wanted")
+	}
+	if p.peek() == '.' {
+		p.at++
+		if !p.digits() {
+			return p.fail("a digit is wanted")
+		}
+	}
+	if c := p.peek(); c == 'e' || c == 'E' {
+		p.at++
+		if c := p.peek(); c == '+' || c == '-' {
+			p.at++
+		}
+		if !p.digits() {
+			return p.fail("a digit is wanted")
+		}
+	}
+	return nil
+}
+
+func (p *jsonParser) digits() bool {
+	from := p.at
+	for '0' <= p.peek() && p.peek() <= '9' {
+		p.at++
+	}
+	return p.at > from
+}
+
+func (p *jsonParser) literal(word string) error {
+	if !bytes.HasPrefix(p.j.text[p.at:], []byte(word)) {
+		return p.fail("a value is wanted")
+	}
+	p.at += len(word)
+	return nil
+}
