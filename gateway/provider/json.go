@@ -310,7 +310,7 @@ func (p *jsonParser) value(n jsonNode, depth int) error {
 	if err != nil {
 		return err
 	}
-	n.end = int32(p.at)             //nolint:gosec // As above.
+	n.end = int32(p.at)            //nolint:gosec // As above.
 	n.next = int32(len(p.j.nodes)) //nolint:gosec // Bounded by maxJSONNodes.
 	p.j.nodes[self] = n
 	return nil
