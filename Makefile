@@ -1,0 +1,116 @@
+# make help lists what there is. Every part of `make test` can be called on its own.
+
+SHELL       := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+GO       ?= go
+# Each fuzz target runs this long in `make fuzz`.
+FUZZTIME ?= 10s
+# What `make load` asks of the machine; see loadtest/README.md.
+RATE     ?= 1000
+DURATION ?= 1m
+
+# The parts of `make test`, in order: what fails soonest comes first.
+PARTS := setup build lint race oracles examples readme load-short
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Whole
+
+.PHONY: test
+test: ## set up, then everything: lint, tests with -race on real servers, oracles, examples, README, a short load
+	@for part in $(PARTS); do \
+		echo "== $$part"; start=$$SECONDS; \
+		$(MAKE) --no-print-directory $$part || { echo "== $$part failed after $$((SECONDS - start)) s" >&2; exit 1; }; \
+		echo "== $$part done in $$((SECONDS - start)) s"; \
+	done
+
+.PHONY: setup
+setup: ## install what the tests need (redis-server, PostgreSQL, Node, Python), or name what is missing
+	@.ci/setup.sh
+
+.PHONY: build
+build: ## build bin/paybell
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/paybell ./cmd/paybell
+
+.PHONY: clean
+clean: ## remove what the targets built; data directories are yours and stay
+	rm -rf bin coverage.txt docs/examples/node/node_modules loadtest/results
+
+# Tests.
+
+.PHONY: unit
+unit: ## quick tests; those that need a server that is not installed skip
+	$(GO) test ./...
+
+.PHONY: race
+race: bin/gotestsum ## all tests with -race on real servers; a skipped test fails
+	PAYBELL_REQUIRE_SERVERS=1 .ci/gotest.sh -race -timeout 5m ./...
+
+.PHONY: oracles
+oracles: bin/gotestsum ## check our verifiers and signers against the providers' own SDKs
+	.ci/gotest.sh -C gateway/provider/oracles ./...
+
+.PHONY: examples
+examples: build ## run every subscriber example of docs/subscribing.md against a live stream
+	docs/examples/check.sh
+
+.PHONY: readme
+readme: ## run the README's commands in a clean copy of the tree
+	.ci/readme.sh
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME each
+	.ci/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: cover
+cover: ## write coverage.txt and print the total
+	$(GO) test -covermode atomic -coverpkg ./... -coverprofile coverage.txt ./...
+	$(GO) tool cover -func coverage.txt | tail -n 1
+
+# Load.
+
+.PHONY: load
+load: build bin/k6 ## RATE callbacks a second for DURATION, then count the effects
+	cd loadtest && $(GO) run . -paybell ../bin/paybell -k6 ../bin/k6 -rate $(RATE) -duration $(DURATION)
+
+.PHONY: load-short
+load-short: ## ten seconds of it, on SQLite and on PostgreSQL
+	@$(MAKE) --no-print-directory load RATE=200 DURATION=10s
+
+# Code.
+
+.PHONY: fmt
+fmt: bin/golangci-lint ## format every Go file
+	bin/golangci-lint fmt
+
+.PHONY: lint
+lint: bin/golangci-lint ## golangci-lint and tidy go.mod files
+	bin/golangci-lint run
+	@for mod in . loadtest docs/examples/go gateway/provider/oracles; do \
+		(cd $$mod && $(GO) mod tidy -diff) || { echo "$$mod: go.mod is not tidy, run go mod tidy there" >&2; exit 1; }; \
+	done
+
+.PHONY: reference
+reference: ## write the configuration reference that docs/configuration.md holds
+	$(GO) run ./cmd/paybell config reference > docs/configuration.md
+
+# Tools, built once for each version that .ci/tools and loadtest/tools pin.
+
+bin/golangci-lint: .ci/tools/go.mod .ci/tools/go.sum
+	cd .ci/tools && $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+bin/gotestsum: .ci/tools/go.mod .ci/tools/go.sum
+	cd .ci/tools && $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ gotest.tools/gotestsum
+
+bin/k6: loadtest/tools/go.mod loadtest/tools/go.sum
+	cd loadtest/tools && $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ go.k6.io/k6/v2
