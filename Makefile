@@ -113,4 +113,4 @@ bin/gotestsum: .ci/tools/go.mod .ci/tools/go.sum
 	cd .ci/tools && $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ gotest.tools/gotestsum
 
 bin/k6: loadtest/tools/go.mod loadtest/tools/go.sum
-	cd loadtest/tools && $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ go.k6.io/k6/v2
+	cd loadtest/tools && $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ go.k6.io/k6
