@@ -3,6 +3,7 @@ package provider
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -505,5 +506,22 @@ func (p *jsonParser) literal(word string) error {
 		return p.fail("a value is wanted")
 	}
 	p.at += len(word)
+	return nil
+}
+
+// ErrPointer is returned for text that is no JSON pointer into a document.
+var ErrPointer = errors.New("must be a JSON pointer such as /data/object/id")
+
+// CheckPointer reports whether At can follow the pointer somewhere below the
+// root. Options use it.
+func CheckPointer(pointer string) error {
+	if pointer == "" || pointer[0] != '/' {
+		return ErrPointer
+	}
+	for i := range len(pointer) {
+		if pointer[i] == '~' && (i+1 == len(pointer) || (pointer[i+1] != '0' && pointer[i+1] != '1')) {
+			return ErrPointer
+		}
+	}
 	return nil
 }

@@ -106,12 +106,7 @@ func checkConcurrency(tb testing.TB, s Suite) {
 // checkMoney tests that the two forms of an amount agree.
 func checkMoney(tb testing.TB, m event.Money, what string) {
 	tb.Helper()
-	whole, cents, point := strings.Cut(m.Value, ".")
-	minor, err := strconv.ParseInt(whole+cents, 10, 64)
-	if err != nil || minor != m.Minor || len(cents) != m.Exponent || point != (m.Exponent > 0) {
-		tb.Errorf("%s: value %q and minor %d with exponent %d differ", what, m.Value, m.Minor, m.Exponent)
-	}
-	if len(m.Currency) != 3 || strings.ToUpper(m.Currency) != m.Currency {
-		tb.Errorf("%s: currency %q is not three capital letters", what, m.Currency)
+	if err := m.Validate(); err != nil {
+		tb.Errorf("%s: amount %+v: %v", what, m, err)
 	}
 }

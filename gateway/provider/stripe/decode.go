@@ -1,0 +1,142 @@
+package stripe
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/paybell/paybell/gateway/provider"
+	"github.com/paybell/paybell/streams/event"
+)
+
+// Kinds of the outermost object.
+const (
+	objectEvent = "event"
+	// objectThin is an event of the v2 API: it names an object and says nothing
+	// about it.
+	objectThin = "v2.core.event"
+)
+
+// Decode implements provider.Provider.
+func (p *Provider) Decode(cb *provider.Callback, _ *provider.Verified) ([]provider.Decoded, error) {
+	doc, err := provider.ParseJSON(cb.Body)
+	if err != nil {
+		return nil, err
+	}
+	root := doc.Root()
+	id, word := root.Member("id").TextOr(""), root.Member("type").TextOr("")
+	if id == "" || word == "" {
+		return nil, fmt.Errorf("%w: event without id or type", provider.ErrMalformed)
+	}
+	e := event.Event{
+		Type:          event.Unmapped,
+		ProviderEvent: event.ProviderEvent{ID: id, IDAuthenticated: true, Type: word},
+		Authenticity:  event.Signature,
+		Completeness:  event.Full,
+	}
+	if live, ok := root.Member("livemode").Bool(); ok {
+		e.Live = &live
+	}
+	switch root.Member("object").TextOr("") {
+	case objectEvent:
+		err = p.snapshot(&e, root)
+	case objectThin:
+		err = p.thin(&e, root)
+	default:
+		err = fmt.Errorf("%w: neither an event nor a thin event", provider.ErrMalformed)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []provider.Decoded{{Event: e, Key: id}}, nil
+}
+
+// thin reads an event that carries ids alone.
+func (p *Provider) thin(e *event.Event, root provider.Value) error {
+	e.Merchant.Account = root.Member("context").TextOr("")
+	if err := p.checkAccount(e.Merchant.Account); err != nil {
+		return err
+	}
+	if text, ok := root.Member("created").Text(); ok {
+		at, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			return fmt.Errorf("%w: created is not an RFC 3339 time", provider.ErrMalformed)
+		}
+		e.OccurredAt = at.UTC().Truncate(time.Millisecond)
+	}
+	e.Type, e.Completeness = event.PaymentReference, event.NeedsFetch
+	e.Payment = &event.Payment{ProviderRef: root.At("/related_object/id").TextOr("")}
+	return nil
+}
+
+// snapshot reads an event that carries its object as it was at that moment.
+func (p *Provider) snapshot(e *event.Event, root provider.Value) error {
+	e.Merchant.Account = root.Member("account").TextOr("")
+	if err := p.checkAccount(e.Merchant.Account); err != nil {
+		return err
+	}
+	if v := root.Member("created"); v.Exists() {
+		at, ok := unixTime(v)
+		if !ok {
+			return fmt.Errorf("%w: created is not a time", provider.ErrMalformed)
+		}
+		e.OccurredAt = at
+	}
+	if p.options.CustomerRef != "" {
+		e.Merchant.CustomerRef = root.At(p.options.CustomerRef).TextOr("")
+	}
+	r := reading{
+		event:  e,
+		object: root.At("/data/object"),
+		word:   e.ProviderEvent.Type,
+		pay:    event.Payment{OrderRef: p.orderRef(root)},
+	}
+	w, ok := lookUp(r.word)
+	if !ok {
+		// An event we have no word for still stays in order with its order.
+		if r.pay.OrderRef != "" {
+			e.Payment = &r.pay
+		}
+		return nil
+	}
+	if r.id = r.object.Member("id").TextOr(""); r.id == "" {
+		return fmt.Errorf("%w: object without id", provider.ErrMalformed)
+	}
+	e.Type, e.Payment = w.typ, &r.pay
+	return w.read(&r, w)
+}
+
+// checkAccount refuses what another connected account says.
+func (p *Provider) checkAccount(account string) error {
+	if p.options.Account != "" && account != p.options.Account {
+		return provider.Refuse(provider.ReasonIdentity, "the event is of another connected account")
+	}
+	return nil
+}
+
+func (p *Provider) orderRef(root provider.Value) string {
+	for _, pointer := range p.options.OrderRef {
+		if ref := root.At(pointer).TextOr(""); ref != "" {
+			return ref
+		}
+	}
+	return ""
+}
+
+// latest is the end of the year 9999, behind which times have no RFC 3339 form.
+const latest = 253402300799
+
+func unixTime(v provider.Value) (time.Time, bool) {
+	seconds, ok := v.Int64()
+	if !ok || seconds < 0 || seconds > latest {
+		return time.Time{}, false
+	}
+	return time.Unix(seconds, 0).UTC(), true
+}
+
+// reference is an id, or the id of an object that was expanded in its place.
+func reference(v provider.Value) string {
+	if v.Kind() == provider.Object {
+		v = v.Member("id")
+	}
+	return v.TextOr("")
+}

@@ -1,0 +1,211 @@
+package stripe
+
+import (
+	"fmt"
+
+	"github.com/paybell/paybell/gateway/provider"
+	"github.com/paybell/paybell/streams/event"
+)
+
+// reading is one snapshot event while it is read.
+type reading struct {
+	event  *event.Event
+	word   string
+	object provider.Value
+	// id is the object's own.
+	id string
+	// pay becomes the event's payment.
+	pay event.Payment
+}
+
+// amount reads the member a word names. Stripe's amounts of payments, refunds
+// and disputes are never negative.
+func (r *reading) amount(member string) (*event.Money, error) {
+	m, err := money(r.object.Member(member), r.object.Member("currency"))
+	if err != nil {
+		return nil, err
+	}
+	if m != nil && m.Minor < 0 {
+		return nil, fmt.Errorf("%w: negative amount", provider.ErrMalformed)
+	}
+	return m, nil
+}
+
+// required is amount for facts that are nothing without one.
+func (r *reading) required(member string) (*event.Money, error) {
+	m, err := r.amount(member)
+	if err == nil && m == nil {
+		err = fmt.Errorf("%w: %s without %s", provider.ErrMalformed, r.event.Type, member)
+	}
+	return m, err
+}
+
+// paymentRef is the name every event about this payment carries: the intent's id
+// where the object knows it, else the charge's, else the object's own.
+func (r *reading) paymentRef() string {
+	for _, member := range []string{"payment_intent", "charge"} {
+		if ref := reference(r.object.Member(member)); ref != "" {
+			return ref
+		}
+	}
+	return r.id
+}
+
+// fail keeps why something failed; nothing is kept when nothing is said.
+func (r *reading) fail(code, message string) {
+	if code != "" || message != "" {
+		r.pay.Failure = &event.Failure{Code: code, Message: message}
+	}
+}
+
+// paid puts the amount where the type of the event needs it.
+func (r *reading) paid(member string) (err error) {
+	if r.event.Type == event.PaymentSucceeded {
+		r.pay.Amount, err = r.required(member)
+		return err
+	}
+	r.pay.Amount, err = r.amount(member)
+	return err
+}
+
+func intent(r *reading, w word) error {
+	r.pay.ProviderRef = r.id
+	switch w.typ {
+	case event.PaymentFailed:
+		last := r.object.Member("last_payment_error")
+		r.fail(last.Member("code").TextOr(""), last.Member("message").TextOr(""))
+	case event.PaymentClosed:
+		r.fail(r.object.Member("cancellation_reason").TextOr(""), "")
+	}
+	return r.paid(w.amount)
+}
+
+func charge(r *reading, w word) error {
+	r.pay.ProviderRef = r.paymentRef()
+	r.pay.Method = r.object.At("/payment_method_details/type").TextOr("")
+	member := w.amount
+	switch w.typ {
+	case event.PaymentSucceeded:
+		captured, ok := r.object.Member("captured").Bool()
+		if !ok {
+			return fmt.Errorf("%w: charge does not say whether it is captured", provider.ErrMalformed)
+		}
+		if !captured {
+			// The money is reserved, and becomes ours by charge.captured.
+			r.event.Type, member = event.PaymentAuthorized, "amount"
+		} else if r.object.Member(member).Kind() <= provider.Null {
+			// API versions before amount_captured came.
+			member = "amount"
+		}
+	case event.PaymentFailed:
+		r.fail(r.object.Member("failure_code").TextOr(""), r.object.Member("failure_message").TextOr(""))
+	}
+	return r.paid(member)
+}
+
+// refundedCharge tells the total that was refunded of a charge so far. The
+// refunds it consists of come as events of their own; the fold takes the greater
+// of total and sum, so that what comes both ways counts once.
+func refundedCharge(r *reading, w word) (err error) {
+	r.pay.ProviderRef = r.paymentRef()
+	r.pay.ParentRef = r.pay.ProviderRef
+	r.event.Refund = &event.Refund{}
+	r.pay.RefundedTotal, err = r.required(w.amount)
+	return err
+}
+
+func refund(r *reading, w word) (err error) {
+	typ, ok := refundStatus[r.object.Member("status").TextOr("")]
+	if !ok {
+		// A status we do not know decides nothing.
+		r.event.Type = event.Unmapped
+	} else {
+		r.event.Type = typ
+	}
+	r.pay.ProviderRef = r.paymentRef()
+	if r.pay.ProviderRef == r.id {
+		return fmt.Errorf("%w: refund of neither a payment intent nor a charge", provider.ErrMalformed)
+	}
+	r.pay.ParentRef = r.pay.ProviderRef
+	r.event.Refund = &event.Refund{ProviderRef: r.id}
+	r.fail(r.object.Member("failure_reason").TextOr(""), "")
+	r.event.Refund.Amount, err = r.required(w.amount)
+	return err
+}
+
+func dispute(r *reading, w word) (err error) {
+	status := r.object.Member("status").TextOr("")
+	if typ, ok := disputeStatus[status]; ok {
+		r.event.Type = typ
+	}
+	r.pay.ProviderRef = r.paymentRef()
+	if r.pay.ProviderRef == r.id {
+		return fmt.Errorf("%w: dispute of neither a payment intent nor a charge", provider.ErrMalformed)
+	}
+	r.pay.ParentRef = r.pay.ProviderRef
+	r.event.Dispute = &event.Dispute{ProviderRef: r.id, Reason: r.object.Member("reason").TextOr("")}
+	if due, ok := unixTime(r.object.At("/evidence_details/due_by")); ok {
+		r.event.Dispute.DueBy = due
+	}
+	r.event.Dispute.Amount, err = r.required(w.amount)
+	return err
+}
+
+// session reads a checkout session, which is complete when the buyer is through
+// with the page: whether the money is there is another question.
+func session(r *reading, w word) error {
+	if r.word == "checkout.session.completed" {
+		switch r.object.Member("payment_status").TextOr("") {
+		case "paid":
+		case "unpaid":
+			r.event.Type = event.PaymentPending
+		default:
+			// no_payment_required: nothing is owed now. It says nothing of money.
+			r.event.Type = event.Unmapped
+		}
+	}
+	return r.total(w, reference(r.object.Member("payment_intent")))
+}
+
+func invoice(r *reading, w word) error {
+	return r.total(w, invoiceIntent(r.object))
+}
+
+// total reads an object that may stand for a payment without knowing its name.
+// Then its amount is a total of the order and not one more capture: the capture
+// comes, by its own name, in the intent's and the charge's events.
+func (r *reading) total(w word, ref string) (err error) {
+	r.pay.ProviderRef = ref
+	if ref != "" {
+		return r.paid(w.amount)
+	}
+	r.pay.ProviderRef = r.id
+	if r.event.Type == event.PaymentSucceeded {
+		r.pay.Captured, err = r.required(w.amount)
+		return err
+	}
+	return r.paid(w.amount)
+}
+
+// invoiceIntent finds the one intent an invoice was paid with: a member of the
+// invoice in API versions before 2025-03-31, an entry of its payments since. Of
+// several, none is the invoice's.
+func invoiceIntent(object provider.Value) string {
+	if ref := reference(object.Member("payment_intent")); ref != "" {
+		return ref
+	}
+	if more, _ := object.At("/payments/has_more").Bool(); more || object.At("/payments/data/1").Exists() {
+		return ""
+	}
+	return reference(object.At("/payments/data/0/payment/payment_intent"))
+}
+
+// carried objects are kept with their name and amount and fold into nothing.
+func carried(r *reading, w word) (err error) {
+	r.pay.ProviderRef = r.id
+	if w.amount != "" {
+		// Payouts may be negative.
+		r.pay.Amount, err = money(r.object.Member(w.amount), r.object.Member("currency"))
+	}
+	return err
+}
