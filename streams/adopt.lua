@@ -1,0 +1,32 @@
+-- Makes pending entries of other consumers the caller's own, one page of the
+-- pending list at a time. KEYS: lease, events.
+-- ARGV: owner, epoch, group, consumer, start id, page, least idle time in ms.
+-- Answers {1, moved ids, lost ids, last id of the page or ''}. Lost are those
+-- whose entry is no longer in the stream; they leave the pending list.
+-- XAUTOCLAIM would not do: one engine keeps what was deleted, the other drops it.
+if not owned() then return {0} end
+local page = redis.pcall('XPENDING', KEYS[2], ARGV[3], 'IDLE', ARGV[7], ARGV[5], '+', ARGV[6])
+local no = refused(page)
+if no then return no end
+local ids = {}
+for _, p in ipairs(page) do
+  if p[2] ~= ARGV[4] then ids[#ids + 1] = p[1] end
+end
+local moved, lost = {}, {}
+if #ids > 0 then
+  local args = {}
+  for i, id in ipairs(ids) do args[i] = id end
+  args[#args + 1] = 'JUSTID'
+  moved = redis.call('XCLAIM', KEYS[2], ARGV[3], ARGV[4], 0, unpack(args))
+  local there = {}
+  for _, id in ipairs(moved) do there[id] = true end
+  for _, id in ipairs(ids) do
+    if not there[id] then
+      redis.call('XACK', KEYS[2], ARGV[3], id)
+      lost[#lost + 1] = id
+    end
+  end
+end
+local last = ''
+if #page == tonumber(ARGV[6]) then last = page[#page][1] end
+return {1, moved, lost, last}

@@ -1,0 +1,103 @@
+package streams
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Client is a connection pool to Redis: one server now, and what go-redis makes
+// of Sentinel or Cluster later.
+type Client = redis.UniversalClient
+
+// NewWriteClient returns the client that appends, takes and settles. It never
+// sends a command twice by itself: go-redis would repeat an XADD whose reply was
+// lost. The caller closes it.
+func NewWriteClient(o Options) (Client, error) {
+	return newClient(o.Redis, "paybell-write", o.Redis.Connections, loadScripts)
+}
+
+// NewReadClient returns the client of readers that wait for entries: each of
+// them keeps a connection blocked inside Redis, which must not be one that an
+// append needs. Closing it ends every wait at once.
+func NewReadClient(o Options, readers int) (Client, error) {
+	return newClient(o.Redis, "paybell-read", readers+2, nil)
+}
+
+func newClient(o RedisOptions, name string, connections int, onConnect func(context.Context, *redis.Conn) error) (Client, error) {
+	tlsConfig, err := o.TLS.config()
+	if err != nil {
+		return nil, fmt.Errorf("streams: redis tls: %w", err)
+	}
+	opts := &redis.Options{
+		Addr:       o.Address,
+		ClientName: name,
+		DB:         o.DB,
+		TLSConfig:  tlsConfig,
+		OnConnect:  onConnect,
+		MaxRetries: -1,
+		// A dead server is told at once; whoever asks decides whether to ask again.
+		DialerRetries:      1,
+		DialerRetryTimeout: time.Millisecond,
+		DialTimeout:        o.DialTimeout,
+		ReadTimeout:        o.ReadTimeout,
+		WriteTimeout:       o.WriteTimeout,
+		// A caller's deadline ends the read; the connection is closed with it.
+		ContextTimeoutEnabled: true,
+		PoolSize:              connections,
+		MaxActiveConns:        connections,
+		PoolTimeout:           o.ReadTimeout,
+		// Pipelines share the pool, so that PoolSize is all there is.
+		PipelinePoolSize: -1,
+		ReadBufferSize:   64 << 10,
+		WriteBufferSize:  64 << 10,
+		// These belong to Redis Cloud and cost others a command a connection.
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	if !o.Password.IsZero() {
+		if _, err := o.Password.Read(); err != nil {
+			return nil, fmt.Errorf("streams: redis password: %w", err)
+		}
+		opts.CredentialsProviderContext = func(context.Context) (string, string, error) {
+			s, err := o.Password.Read()
+			if err != nil {
+				return "", "", fmt.Errorf("streams: redis password: %w", err)
+			}
+			return o.Username, s.Value.Reveal(), nil
+		}
+	}
+	return redis.NewClient(opts), nil
+}
+
+// config builds the TLS configuration; nil where TLS is off.
+func (o TLSOptions) config() (*tls.Config, error) {
+	if !o.Enabled {
+		return nil, nil //nolint:nilnil // go-redis takes nil for plain text
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: o.ServerName}
+	if o.CAFile != "" {
+		pem, err := os.ReadFile(o.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("ca_file: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, errors.New("ca_file: holds no certificate")
+		}
+	}
+	if o.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("cert_file: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}

@@ -1,0 +1,268 @@
+package streams
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/paybell/paybell/streams/event"
+)
+
+// DeadLetters reads the dead letters of any group.
+type DeadLetters struct {
+	rdb    Client
+	layout *Layout
+}
+
+// NewDeadLetters returns a reader of dead letters.
+func NewDeadLetters(rdb Client, layout *Layout) *DeadLetters {
+	return &DeadLetters{rdb: rdb, layout: layout}
+}
+
+// DeadLetterQuery selects dead letters; an empty field selects all.
+type DeadLetterQuery struct {
+	Account  string
+	OrderRef string
+	Type     event.Type
+	Reason   string
+	// Since and Until bound the time of the dead letter: Since ≤ t < Until.
+	Since, Until time.Time
+	// Limit is how many to return; 100 when zero.
+	Limit int
+	// After is DeadLetterPage.Next of the page before.
+	After string
+}
+
+// DeadLetterPage is one page of dead letters, newest first.
+type DeadLetterPage struct {
+	DeadLetters []DeadLetter
+	// Next continues after this page; empty on the last one.
+	Next string
+}
+
+// deadLetterPage is how many dead letters one command reads; they carry whole
+// callbacks.
+const deadLetterPage = 50
+
+// List returns dead letters of a group, newest first over all partitions. Every
+// dead letter newer than the last one returned is read for it.
+func (d *DeadLetters) List(ctx context.Context, group string, q DeadLetterQuery) (DeadLetterPage, error) {
+	if q.Limit <= 0 {
+		q.Limit = 100
+	}
+	after, afterPartition := position{}, -1
+	if q.After != "" {
+		partition, id, err := parseDeadLetterID(q.After, d.layout.Partitions())
+		if err != nil {
+			return DeadLetterPage{}, err
+		}
+		after, _ = parseID(id) // parseDeadLetterID has read it
+		afterPartition = partition
+	}
+	tails := make([]*deadTail, d.layout.Partitions())
+	for i := range tails {
+		tails[i] = &deadTail{d: d, group: group, partition: i, end: q.end(after, afterPartition, i), start: q.start()}
+	}
+	var page DeadLetterPage
+	for {
+		next, err := newest(ctx, tails)
+		if err != nil {
+			return DeadLetterPage{}, err
+		}
+		if next == nil {
+			return page, nil
+		}
+		letter := next.pop()
+		if !q.matches(&letter) {
+			continue
+		}
+		if len(page.DeadLetters) == q.Limit {
+			page.Next = page.DeadLetters[q.Limit-1].ID
+			return page, nil
+		}
+		page.DeadLetters = append(page.DeadLetters, letter)
+	}
+}
+
+// Show returns one dead letter, or ErrNoDeadLetter.
+func (d *DeadLetters) Show(ctx context.Context, group, id string) (DeadLetter, error) {
+	partition, entryID, err := parseDeadLetterID(id, d.layout.Partitions())
+	if err != nil {
+		return DeadLetter{}, err
+	}
+	found, err := d.rdb.XRange(ctx, d.layout.Dead(partition, group), entryID, entryID).Result()
+	if err != nil {
+		return DeadLetter{}, unavailable("streams: show dead letter "+id, err)
+	}
+	if len(found) == 0 {
+		return DeadLetter{}, fmt.Errorf("streams: group %s, %s: %w", group, id, ErrNoDeadLetter)
+	}
+	return deadLetterOf(partition, found[0]), nil
+}
+
+// Count is how many dead letters a group has.
+func (d *DeadLetters) Count(ctx context.Context, group string) (int64, error) {
+	pipe := d.rdb.Pipeline()
+	cmds := make([]*redis.IntCmd, d.layout.Partitions())
+	for i := range cmds {
+		cmds[i] = pipe.XLen(ctx, d.layout.Dead(i, group))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return 0, unavailable("streams: count dead letters", err)
+	}
+	var n int64
+	for _, cmd := range cmds {
+		n += cmd.Val()
+	}
+	return n, nil
+}
+
+func (q *DeadLetterQuery) matches(l *DeadLetter) bool {
+	e := &l.Record.Event
+	return (q.Account == "" || e.Account == q.Account) &&
+		(q.OrderRef == "" || e.OrderRef() == q.OrderRef) &&
+		(q.Type == "" || e.Type == q.Type) &&
+		(q.Reason == "" || l.Reason == q.Reason)
+}
+
+// start and end are the bounds of what is read of one partition's stream, whose
+// ids begin with the time of the dead letter. The order of dead letters is by
+// id, then partition, both downwards.
+func (q *DeadLetterQuery) start() string {
+	if q.Since.IsZero() {
+		return "-"
+	}
+	return strconv.FormatInt(max(0, q.Since.UnixMilli()), 10) + "-0"
+}
+
+func (q *DeadLetterQuery) end(after position, afterPartition, partition int) string {
+	end, bounded := after, afterPartition >= 0
+	if bounded && partition >= afterPartition {
+		end = end.before()
+	}
+	if !q.Until.IsZero() {
+		until := position{ms: uint64(max(0, q.Until.UnixMilli()))}.before()
+		if !bounded || until.less(end) {
+			end, bounded = until, true
+		}
+	}
+	if !bounded {
+		return "+"
+	}
+	return end.String()
+}
+
+// deadTail walks one partition's dead letters from the newest.
+type deadTail struct {
+	d          *DeadLetters
+	group      string
+	partition  int
+	start, end string
+	page       []redis.XMessage
+	over       bool
+}
+
+// newest is the tail whose next dead letter is the newest, nil when all are over.
+func newest(ctx context.Context, tails []*deadTail) (*deadTail, error) {
+	if err := fill(ctx, tails); err != nil {
+		return nil, err
+	}
+	var best *deadTail
+	for _, t := range tails {
+		if len(t.page) > 0 && (best == nil || !t.head().less(best.head())) {
+			best = t
+		}
+	}
+	return best, nil
+}
+
+// fill reads the next page of every tail that has run out, in one pipeline.
+func fill(ctx context.Context, tails []*deadTail) error {
+	var (
+		empty []*deadTail
+		cmds  []*redis.XMessageSliceCmd
+		pipe  redis.Pipeliner
+	)
+	for _, t := range tails {
+		if len(t.page) > 0 || t.over {
+			continue
+		}
+		if pipe == nil {
+			pipe = t.d.rdb.Pipeline()
+		}
+		empty = append(empty, t)
+		cmds = append(cmds, pipe.XRevRangeN(ctx, t.d.layout.Dead(t.partition, t.group), t.end, t.start, deadLetterPage))
+	}
+	if pipe == nil {
+		return nil
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return unavailable("streams: list dead letters", err)
+	}
+	for i, t := range empty {
+		t.page = cmds[i].Val()
+		t.over = len(t.page) < deadLetterPage
+		if n := len(t.page); n > 0 {
+			last, _ := parseID(t.page[n-1].ID) // Redis gave it
+			t.end = last.before().String()
+		}
+	}
+	return nil
+}
+
+func (t *deadTail) head() position {
+	p, _ := parseID(t.page[0].ID) // Redis gave it
+	return p
+}
+
+func (t *deadTail) pop() DeadLetter {
+	l := deadLetterOf(t.partition, t.page[0])
+	t.page = t.page[1:]
+	return l
+}
+
+// deadLetterOf reads an entry of a dead stream: what settle.lua put before the
+// fields of the record.
+func deadLetterOf(partition int, m redis.XMessage) DeadLetter {
+	fields := make(map[string]string, len(m.Values))
+	for k, v := range m.Values {
+		fields[k], _ = v.(string) // values of an entry are text
+	}
+	l := DeadLetter{
+		ID:        strconv.Itoa(partition) + "-" + m.ID,
+		Partition: partition,
+		Group:     fields["group"],
+		EntryID:   fields["src_id"],
+		Reason:    fields["reason"],
+		Error:     fields["error"],
+		Consumer:  fields["consumer"],
+	}
+	l.Attempts, _ = strconv.Atoi(fields["attempts"]) // only settle.lua writes it
+	if ms, err := strconv.ParseInt(fields["dead_at"], 10, 64); err == nil {
+		l.DeadAt = time.UnixMilli(ms).UTC()
+	}
+	// A dead letter of an entry that could not be read, or was gone, has no record
+	// to show; its reason says so. Our own fields are unknown to ParseRecord, which
+	// passes them over.
+	if r, err := event.ParseRecord(fields); err == nil {
+		l.Record = r
+	}
+	return l
+}
+
+// parseDeadLetterID reads "<partition>-<milliseconds>-<number>".
+func parseDeadLetterID(text string, partitions int) (partition int, id string, err error) {
+	head, id, _ := strings.Cut(text, "-")
+	partition, err = strconv.Atoi(head)
+	if err != nil || partition < 0 || partition >= partitions || !strings.Contains(id, "-") {
+		return 0, "", fmt.Errorf("%q: %w", text, ErrDeadLetterID)
+	}
+	if _, ok := parseID(id); !ok {
+		return 0, "", fmt.Errorf("%q: %w", text, ErrDeadLetterID)
+	}
+	return partition, id, nil
+}

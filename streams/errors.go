@@ -1,0 +1,29 @@
+package streams
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors that callers ask for with errors.Is.
+var (
+	// ErrUnavailable is wrapped by every error that comes of Redis not confirming
+	// a command: it could not be reached, refused, or its answer did not arrive.
+	// The command may have run. All of them may be sent again.
+	ErrUnavailable = errors.New("streams: not confirmed by redis")
+	// ErrOverloaded says that the writer's queue is full; nothing was sent.
+	ErrOverloaded = errors.New("streams: append queue full")
+	// ErrStopped says that the writer has stopped; nothing was sent.
+	ErrStopped = errors.New("streams: writer stopped")
+	// ErrLeaseLost says that the caller does not hold the partition; nothing was done.
+	ErrLeaseLost = errors.New("streams: lease lost")
+	// ErrNoDeadLetter says that a group has no dead letter of that id.
+	ErrNoDeadLetter = errors.New("streams: no such dead letter")
+	// ErrDeadLetterID says that text is not the id of a dead letter.
+	ErrDeadLetterID = errors.New("streams: a dead letter's id reads <partition>-<milliseconds>-<number>")
+)
+
+// unavailable wraps what was being done, ErrUnavailable and its cause.
+func unavailable(doing string, err error) error {
+	return fmt.Errorf("%s: %w: %w", doing, ErrUnavailable, err)
+}

@@ -1,0 +1,177 @@
+package streams
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+)
+
+// GroupOptions are the settings of a Group; Options.Group fills them.
+type GroupOptions struct {
+	// LeaseTTL is how long a lease lives without being renewed, and a member
+	// without a sign of life.
+	LeaseTTL time.Duration
+	// Block is how long Wait stays inside Redis at a time.
+	Block time.Duration
+	// Poll makes Wait pause for this long instead of blocking inside Redis. It is
+	// for the embedded engine, where every command wakes every blocked reader and
+	// each then walks its whole stream. Zero blocks.
+	Poll time.Duration
+	// ConsumerIdle is how long a consumer that owes nothing stays in the group.
+	ConsumerIdle time.Duration
+	// TakeBytes is about how many bytes one Take may bring; zero does not bound it.
+	TakeBytes int
+	// Now is the clock by which pending entries of others are looked for;
+	// time.Now when nil.
+	Now func() time.Time
+}
+
+// Group reads the partitions for one consumer group. Its calls are safe for
+// concurrent use; those that name a Lease do nothing and return ErrLeaseLost
+// unless this very Group holds it.
+type Group struct {
+	write, read    Client
+	layout         *Layout
+	name, consumer string
+	// owner differs with every Group, so that a restarted process, which has its
+	// old consumer name, does not pass for the one that was killed.
+	owner string
+	o     GroupOptions
+	log   *slog.Logger
+	m     *groupMetrics
+	parts []part
+	reads sync.WaitGroup
+}
+
+// part is what a Group remembers of a partition between calls. None of it is
+// needed to be right: all of it is learnt again.
+type part struct {
+	mu sync.Mutex
+	// last is the highest entry id known to be delivered to the group.
+	last string
+	// wait is the blocked read that runs now.
+	wait *blockedRead
+	// sweepAt is when to look for pending entries of other consumers; found are
+	// such entries, adopted and not yet handed out, under the lease of epoch.
+	sweepAt time.Time
+	found   []string
+	epoch   int64
+	// entryBytes is about how large an entry is.
+	entryBytes int
+}
+
+// NewGroup returns the group called name, read as consumer: a name that is
+// stable over restarts and unique in the group. It talks to nobody yet. The
+// caller keeps both clients (NewWriteClient, NewReadClient), ends what uses the
+// Group, closes the read client, and then the Group.
+func NewGroup(write, read Client, layout *Layout, name, consumer string, o GroupOptions, log *slog.Logger, reg prometheus.Registerer) (*Group, error) {
+	for what, text := range map[string]string{"group": name, "consumer": consumer} {
+		if !groupForm.MatchString(text) {
+			return nil, fmt.Errorf("streams: %s %q: must be 1 to 64 letters, digits or any of . _ -", what, text)
+		}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Group{
+		write: write, read: read, layout: layout, name: name, consumer: consumer,
+		owner: consumer + "/" + rand.Text(),
+		o:     o, log: log.With("group", name, "consumer", consumer), m: newGroupMetrics(reg, name),
+		parts: make([]part, layout.Partitions()),
+	}, nil
+}
+
+// Name is the group's name.
+func (g *Group) Name() string { return g.name }
+
+// Partitions is how many partitions the group has.
+func (g *Group) Partitions() int { return g.layout.Partitions() }
+
+// LeaseTTL is how long a lease lives without being renewed.
+func (g *Group) LeaseTTL() time.Duration { return g.o.LeaseTTL }
+
+// Close waits for blocked reads that nobody waits for any more; they end within
+// the Block time, or at once when the read client is closed before.
+func (g *Group) Close() { g.reads.Wait() }
+
+// Ensure creates the group wherever it is missing, at the start of the stream:
+// a group gets the events from before its time too.
+func (g *Group) Ensure(ctx context.Context) error {
+	return ensureGroup(ctx, g.write, g.layout, g.name)
+}
+
+// DeclareGroup creates a group in every partition where it is missing, at the
+// start of the stream, for a process that will not read it itself.
+func DeclareGroup(ctx context.Context, rdb Client, layout *Layout, name string) error {
+	if !groupForm.MatchString(name) {
+		return fmt.Errorf("streams: group %q: must be 1 to 64 letters, digits or any of . _ -", name)
+	}
+	return ensureGroup(ctx, rdb, layout, name)
+}
+
+func ensureGroup(ctx context.Context, rdb Client, layout *Layout, name string) error {
+	pipe := rdb.Pipeline()
+	for i := range layout.Partitions() {
+		pipe.XGroupCreateMkStream(ctx, layout.Events(i), name, "0")
+	}
+	cmds, _ := pipe.Exec(ctx) // each command is looked at
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
+			return unavailable("streams: create group "+name, err)
+		}
+	}
+	return nil
+}
+
+// ensured calls do, and once more if the group was missing and could be created:
+// Redis lost its memory, or somebody destroyed the group. Its entries come again
+// from the first; the effects' dedup keys make that harmless.
+func (g *Group) ensured(ctx context.Context, partition int, do func() error) error {
+	err := do()
+	if !errors.Is(err, errNoGroup) {
+		return err
+	}
+	p := &g.parts[partition]
+	p.mu.Lock()
+	p.last, p.found = "", nil
+	p.mu.Unlock()
+	err = g.write.XGroupCreateMkStream(ctx, g.layout.Events(partition), g.name, "0").Err()
+	if err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
+		return unavailable("streams: create group "+g.name, err)
+	}
+	if err == nil {
+		g.m.recreated.Inc()
+		g.log.Warn("group was missing and was created again at the start", "partition", partition)
+	}
+	if err := do(); err != nil {
+		return unavailable("streams: read after creating the group", err)
+	}
+	return nil
+}
+
+// Heartbeat announces this consumer as a member of the group and returns how
+// many members are alive, itself included.
+func (g *Group) Heartbeat(ctx context.Context) (int, error) {
+	reply, err := heartbeatScript.run(ctx, g.write, []string{g.layout.Members(g.name)},
+		g.consumer, g.o.LeaseTTL.Milliseconds())
+	if err != nil {
+		return 0, err
+	}
+	n, _ := at(reply, 0).(int64) // the script has no other answer
+	return max(1, int(n)), nil
+}
+
+// Leave takes the announcement back.
+func (g *Group) Leave(ctx context.Context) error {
+	if err := g.write.ZRem(ctx, g.layout.Members(g.name), g.consumer).Err(); err != nil {
+		return unavailable("streams: leave group "+g.name, err)
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package streams
+
+import (
+	"bufio"
+	"context"
+	"strings"
+)
+
+// Durability is what a Redis server says of how well it keeps what it confirms.
+type Durability struct {
+	// Embedded is true for the engine inside the process, which keeps nothing.
+	Embedded bool `json:"embedded"`
+	// Version is the server's.
+	Version string `json:"version,omitempty"`
+	// Role is "master" or "slave", in the server's words.
+	Role            string `json:"role,omitempty"`
+	MaxmemoryPolicy string `json:"maxmemory_policy,omitempty"`
+	AOF             bool   `json:"aof"`
+	// AOFWriteOK and BgsaveOK are false when the last one failed.
+	AOFWriteOK bool `json:"aof_write_ok"`
+	BgsaveOK   bool `json:"bgsave_ok"`
+	// Appendfsync is "always", "everysec" or "no", and empty where the server does
+	// not let us ask.
+	Appendfsync string `json:"appendfsync,omitempty"`
+	// Problems are what an operator has to put right, in words; none for a server
+	// that is set up to keep what it confirms.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// Level is "fsync" when a confirmed append has reached the disk, else "redis".
+func (d Durability) Level() string {
+	if d.AOF && d.Appendfsync == "always" {
+		return "fsync"
+	}
+	return "redis"
+}
+
+// Check asks a server how it keeps what it confirms. The caller decides what of
+// Problems it can live with. An error means that the server could not be asked.
+func Check(ctx context.Context, rdb Client) (Durability, error) {
+	text, err := rdb.Info(ctx).Result()
+	if err != nil {
+		return Durability{}, unavailable("streams: check", err)
+	}
+	info := parseInfo(text)
+	if info["redis_version"] == "" {
+		return Durability{
+			Embedded: true,
+			Problems: []string{"the embedded engine forgets everything when the process ends: use a Redis server for anything but trying out"},
+		}, nil
+	}
+	d := Durability{
+		Version:         info["redis_version"],
+		Role:            info["role"],
+		MaxmemoryPolicy: info["maxmemory_policy"],
+		AOF:             info["aof_enabled"] == "1",
+		AOFWriteOK:      info["aof_last_write_status"] == "ok",
+		BgsaveOK:        info["rdb_last_bgsave_status"] == "ok",
+	}
+	// CONFIG is often not allowed; INFO does not say it.
+	if m, err := rdb.ConfigGet(ctx, "appendfsync").Result(); err == nil {
+		d.Appendfsync = m["appendfsync"]
+	}
+	d.Problems = d.problems()
+	return d, nil
+}
+
+func (d Durability) problems() []string {
+	var out []string
+	if d.Role != "master" {
+		out = append(out, "the server is a "+d.Role+" and takes no writes: point redis.address at the master")
+	}
+	if d.MaxmemoryPolicy != "noeviction" {
+		out = append(out, "the server may evict unread events (maxmemory-policy "+d.MaxmemoryPolicy+"): set maxmemory-policy noeviction")
+	}
+	if !d.AOF {
+		out = append(out, "the server forgets what it confirmed when it restarts: set appendonly yes")
+	}
+	if d.AOF && d.Appendfsync == "no" {
+		out = append(out, "the server leaves writing to the operating system: set appendfsync everysec, or always")
+	}
+	if d.AOF && !d.AOFWriteOK {
+		out = append(out, "the last write of the append-only file failed: look at the server's disk and log")
+	}
+	if !d.BgsaveOK {
+		out = append(out, "the last background save failed, and the server may refuse writes: look at its disk and log")
+	}
+	return out
+}
+
+// parseInfo reads the answer to INFO.
+func parseInfo(text string) map[string]string {
+	out := make(map[string]string)
+	lines := bufio.NewScanner(strings.NewReader(text))
+	for lines.Scan() {
+		if name, value, ok := strings.Cut(lines.Text(), ":"); ok {
+			out[name] = strings.TrimSpace(value)
+		}
+	}
+	return out
+}

@@ -1,0 +1,93 @@
+package streams
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+)
+
+// MaxPartitions is the largest number of partitions a layout can have.
+const MaxPartitions = 1024
+
+// prefixForm leaves out braces, which would move the hash tag, and blanks.
+var prefixForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:._-]{0,63}$`)
+
+// groupForm is what a group may be called: it is part of keys, metric labels and
+// command lines.
+var groupForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// Layout says which key everything lies under. It is a public contract (see
+// docs/subscribing.md): the number of partitions cannot be changed once events
+// have been appended, because order is kept inside a partition only.
+type Layout struct {
+	prefix string
+	// heads are "<prefix>:{<tag>}:", one a partition.
+	heads []string
+	tags  []string
+}
+
+// NewLayout lays out partitions under a prefix.
+func NewLayout(prefix string, partitions int) (*Layout, error) {
+	if err := errors.Join(checkPrefix(prefix), checkPartitions(partitions)); err != nil {
+		return nil, fmt.Errorf("streams: layout: %w", err)
+	}
+	l := &Layout{prefix: prefix, tags: tags(partitions), heads: make([]string, partitions)}
+	for i, tag := range l.tags {
+		l.heads[i] = prefix + ":{" + tag + "}:"
+	}
+	return l, nil
+}
+
+func checkPrefix(prefix string) error {
+	if !prefixForm.MatchString(prefix) {
+		return errors.New("prefix: must be 1 to 64 letters, digits or any of : . _ - and begin with a letter or digit")
+	}
+	return nil
+}
+
+func checkPartitions(n int) error {
+	if n < 1 || n > MaxPartitions {
+		return fmt.Errorf("partitions: must be between 1 and %d", MaxPartitions)
+	}
+	return nil
+}
+
+// Partitions is how many partitions there are.
+func (l *Layout) Partitions() int { return len(l.heads) }
+
+// Partition is the partition of an ordering key (event.Event.OrderingKey).
+func (l *Layout) Partition(orderingKey string) int { return partitionOf(orderingKey, len(l.heads)) }
+
+// Tag is the hash tag that the keys of a partition share.
+func (l *Layout) Tag(partition int) string { return l.tags[partition] }
+
+// Events is the stream that holds a partition's entries.
+func (l *Layout) Events(partition int) string { return l.heads[partition] + "events" }
+
+// Seen is the mark of an event ID; it holds the fingerprint of the event's facts.
+func (l *Layout) Seen(partition int, eventID string) string {
+	return l.heads[partition] + "seen:" + eventID
+}
+
+// Lease is the hash that names the owner of a (group, partition) and its epoch.
+func (l *Layout) Lease(partition int, group string) string {
+	return l.heads[partition] + "lease:" + group
+}
+
+// Epoch is the last epoch given out for a (group, partition).
+func (l *Layout) Epoch(partition int, group string) string {
+	return l.heads[partition] + "epoch:" + group
+}
+
+// Attempts is the hash of attempts charged to unsettled entries.
+func (l *Layout) Attempts(partition int, group string) string {
+	return l.heads[partition] + "attempts:" + group
+}
+
+// Dead is the stream of a group's dead letters.
+func (l *Layout) Dead(partition int, group string) string {
+	return l.heads[partition] + "dead:" + group
+}
+
+// Members is the sorted set of a group's consumers by their last sign of life.
+func (l *Layout) Members(group string) string { return l.prefix + ":{members}:" + group }

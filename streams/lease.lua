@@ -1,0 +1,20 @@
+-- Takes or renews a lease. KEYS: lease, epoch. ARGV: owner, ttl in ms.
+-- Answers {1, epoch}, or {0, ms left} while another owner holds it.
+local held = redis.call('HMGET', KEYS[1], 'owner', 'epoch')
+if held[1] == ARGV[1] then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  return {1, held[2]}
+end
+if held[1] then return {0, redis.call('PTTL', KEYS[1])} end
+-- The epoch is at least the server's time, so that it rises although Redis lost
+-- its memory. %.0f, because a plain number of this size becomes 1.7e+12.
+local now = redis.call('TIME')
+local epoch = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
+local last = tonumber(redis.call('GET', KEYS[2]) or '0')
+if epoch <= last then epoch = last + 1 end
+epoch = string.format('%.0f', epoch)
+redis.call('SET', KEYS[2], epoch)
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'epoch', epoch)
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return {1, epoch}

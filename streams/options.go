@@ -1,0 +1,206 @@
+package streams
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/paybell/paybell/configs/secret"
+)
+
+// Options are the settings of the streams.
+type Options struct {
+	// Redis says how to reach the server.
+	Redis RedisOptions `yaml:"redis"`
+	// Prefix begins every key. Two installations can share a server by it.
+	Prefix string `yaml:"prefix"`
+	// Partitions is how many streams the events are spread over. It bounds how many
+	// processes can read one group at once. It cannot be changed once events have
+	// been appended.
+	Partitions int `yaml:"partitions"`
+	// LeaseTTL is how long a partition stays with an owner that gives no sign of
+	// life: what a killed worker costs the orders of its partitions.
+	LeaseTTL time.Duration `yaml:"lease_ttl"`
+	// Block is how long an idle reader waits inside Redis at a time.
+	Block time.Duration `yaml:"block"`
+	// ConsumerIdle is how long a consumer that owes nothing is kept in a group
+	// after its last read.
+	ConsumerIdle time.Duration `yaml:"consumer_idle"`
+	// TakeBytes is about how many bytes of entries one read of a partition may
+	// bring; the number of entries asked for is lowered to keep to it.
+	TakeBytes int `yaml:"take_bytes"`
+	// Writer bounds the group commit.
+	Writer WriterOptions `yaml:"writer"`
+}
+
+// RedisOptions say how to reach a Redis server.
+type RedisOptions struct {
+	// Address is host:port.
+	Address string `yaml:"address"`
+	// Username is the ACL user; empty for the default user.
+	Username string `yaml:"username,omitempty"`
+	// Password is where the password is read from, again at every new connection,
+	// so that it can be rotated without a restart.
+	Password secret.Source `yaml:"password,omitempty"`
+	// DB is the database number; Cluster has only 0.
+	DB int `yaml:"db"`
+	// TLS encrypts the connection.
+	TLS TLSOptions `yaml:"tls"`
+	// DialTimeout, ReadTimeout and WriteTimeout bound a connection's steps. A batch
+	// of appends is one read.
+	DialTimeout  time.Duration `yaml:"dial_timeout"`
+	ReadTimeout  time.Duration `yaml:"read_timeout"`
+	WriteTimeout time.Duration `yaml:"write_timeout"`
+	// Connections bounds the connections of the client that writes and settles.
+	// Waiting readers have a client of their own.
+	Connections int `yaml:"connections"`
+}
+
+// TLSOptions are the settings of TLS towards Redis.
+type TLSOptions struct {
+	// Enabled turns TLS on.
+	Enabled bool `yaml:"enabled"`
+	// CAFile is a PEM file of the authorities to trust instead of the system's.
+	CAFile string `yaml:"ca_file,omitempty"`
+	// CertFile and KeyFile are this client's PEM certificate and key.
+	CertFile string `yaml:"cert_file,omitempty"`
+	KeyFile  string `yaml:"key_file,omitempty"`
+	// ServerName is the name the server's certificate must carry; the address's
+	// host when empty.
+	ServerName string `yaml:"server_name,omitempty"`
+}
+
+// WriterOptions bound the group commit of a Writer.
+type WriterOptions struct {
+	// Connections is how many batches may be on their way at once. One is best
+	// without appendfsync always; with it 4, because Redis syncs once for all the
+	// connections it finds ready.
+	Connections int `yaml:"connections"`
+	// MaxBatch and MaxBatchBytes bound what one pipeline carries.
+	MaxBatch      int `yaml:"max_batch"`
+	MaxBatchBytes int `yaml:"max_batch_bytes"`
+	// Queue and QueueBytes bound what waits; beyond them ErrOverloaded is returned
+	// at once.
+	Queue      int `yaml:"queue"`
+	QueueBytes int `yaml:"queue_bytes"`
+}
+
+// DefaultOptions are the settings used where none are given.
+func DefaultOptions() Options {
+	return Options{
+		Redis: RedisOptions{
+			Address:      "127.0.0.1:6379",
+			DialTimeout:  2 * time.Second,
+			ReadTimeout:  3 * time.Second,
+			WriteTimeout: 3 * time.Second,
+			Connections:  32,
+		},
+		Prefix:       "paybell",
+		Partitions:   16,
+		LeaseTTL:     10 * time.Second,
+		Block:        time.Second,
+		ConsumerIdle: time.Hour,
+		TakeBytes:    8 << 20,
+		Writer:       DefaultWriterOptions(),
+	}
+}
+
+// DefaultWriterOptions are the writer's settings used where none are given.
+func DefaultWriterOptions() WriterOptions {
+	return WriterOptions{Connections: 1, MaxBatch: 256, MaxBatchBytes: 8 << 20, Queue: 4096, QueueBytes: 64 << 20}
+}
+
+// Group returns the part of the options that a Group takes.
+func (o Options) Group() GroupOptions {
+	return GroupOptions{LeaseTTL: o.LeaseTTL, Block: o.Block, ConsumerIdle: o.ConsumerIdle, TakeBytes: o.TakeBytes}
+}
+
+// Validate reports every problem, each with the path of its field.
+func (o Options) Validate() error {
+	errs := []error{
+		under("redis", o.Redis.Validate()),
+		checkPrefix(o.Prefix),
+		checkPartitions(o.Partitions),
+		between("lease_ttl", o.LeaseTTL, time.Second, 5*time.Minute),
+		between("block", o.Block, 10*time.Millisecond, 10*time.Second),
+		between("consumer_idle", o.ConsumerIdle, time.Minute, 30*24*time.Hour),
+		between("take_bytes", o.TakeBytes, 64<<10, 1<<30),
+		under("writer", o.Writer.Validate()),
+	}
+	if o.Writer.Connections > o.Redis.Connections {
+		errs = append(errs, errors.New("writer.connections: must not be more than redis.connections"))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate reports every problem, each with the path of its field.
+func (o RedisOptions) Validate() error {
+	var errs []error
+	if host, port, err := net.SplitHostPort(o.Address); err != nil || host == "" || port == "" {
+		errs = append(errs, errors.New("address: must read host:port"))
+	}
+	if !o.Password.IsZero() {
+		if err := o.Password.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("password: %w", err))
+		}
+	}
+	if o.Username != "" && o.Password.IsZero() {
+		errs = append(errs, errors.New("password: must be given with a username"))
+	}
+	errs = append(errs,
+		between("db", o.DB, 0, 1<<20),
+		under("tls", o.TLS.Validate()),
+		between("dial_timeout", o.DialTimeout, 10*time.Millisecond, time.Minute),
+		between("read_timeout", o.ReadTimeout, 10*time.Millisecond, time.Minute),
+		between("write_timeout", o.WriteTimeout, 10*time.Millisecond, time.Minute),
+		between("connections", o.Connections, 1, 1024),
+	)
+	return errors.Join(errs...)
+}
+
+// Validate reports every problem, each with the path of its field.
+func (o TLSOptions) Validate() error {
+	var errs []error
+	if !o.Enabled && o != (TLSOptions{}) {
+		errs = append(errs, errors.New("enabled: must be true when other settings of tls are given"))
+	}
+	if (o.CertFile == "") != (o.KeyFile == "") {
+		errs = append(errs, errors.New("key_file: must be given together with cert_file"))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate reports every problem, each with the path of its field.
+func (o WriterOptions) Validate() error {
+	return errors.Join(
+		between("connections", o.Connections, 1, 64),
+		between("max_batch", o.MaxBatch, 1, 4096),
+		between("max_batch_bytes", o.MaxBatchBytes, 64<<10, 256<<20),
+		between("queue", o.Queue, 1, 1<<20),
+		between("queue_bytes", o.QueueBytes, 1<<20, 8<<30),
+	)
+}
+
+func between[T int | time.Duration](path string, v, low, high T) error {
+	if v < low || v > high {
+		return fmt.Errorf("%s: must be between %v and %v", path, low, high)
+	}
+	return nil
+}
+
+// under puts a section's path before each of its problems.
+func under(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	many, ok := err.(interface{ Unwrap() []error }) // the join itself, not one further down
+	if !ok {
+		return fmt.Errorf("%s.%w", path, err)
+	}
+	var errs []error
+	for _, e := range many.Unwrap() {
+		errs = append(errs, under(path, e))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,106 @@
+package streams
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// Acquire takes or renews the lease of a partition; ok is false while another
+// owner holds it. A renewed lease keeps its epoch; a new one has an epoch above
+// every earlier one, also after Redis lost its memory.
+func (g *Group) Acquire(ctx context.Context, partition int) (l Lease, ok bool, err error) {
+	reply, err := leaseScript.run(ctx, g.write,
+		[]string{g.layout.Lease(partition, g.name), g.layout.Epoch(partition, g.name)},
+		g.owner, g.o.LeaseTTL.Milliseconds())
+	if errors.Is(err, ErrLeaseLost) {
+		return Lease{}, false, nil
+	}
+	if err != nil {
+		return Lease{}, false, err
+	}
+	text, _ := at(reply, 0).(string) // what is no text is no number either
+	epoch, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return Lease{}, false, fmt.Errorf("streams: lease of partition %d: epoch: %w", partition, err)
+	}
+	p := &g.parts[partition]
+	p.mu.Lock()
+	if p.epoch != epoch {
+		// What was known was known under another lease.
+		p.epoch, p.found, p.last = epoch, nil, ""
+		g.m.acquired.Inc()
+	}
+	p.mu.Unlock()
+	return Lease{Partition: partition, Epoch: epoch}, true, nil
+}
+
+// Release gives a lease back before it ends.
+func (g *Group) Release(ctx context.Context, l Lease) error {
+	_, err := g.fenced(ctx, releaseScript, l, nil)
+	return err
+}
+
+// Adopt makes every pending entry of the partition this consumer's own, whoever
+// it was delivered to. Pending entries that were deleted from the stream are
+// lost to the group: they are counted, logged and dropped.
+func (g *Group) Adopt(ctx context.Context, l Lease) error {
+	return g.ensured(ctx, l.Partition, func() error {
+		for start := "-"; start != ""; {
+			_, next, err := g.adoptPage(ctx, l, start, adoptPage, 0)
+			if err != nil {
+				return err
+			}
+			start = next
+		}
+		return nil
+	})
+}
+
+// adoptPage is how many pending entries one call of the script looks at.
+const adoptPage = 500
+
+// adoptPage adopts what one page of the pending list holds of other consumers
+// and returns the ids, and where the next page begins, "" after the last.
+func (g *Group) adoptPage(ctx context.Context, l Lease, start string, count int, idleMS int64) (moved []string, next string, err error) {
+	reply, err := g.fenced(ctx, adoptScript, l, []string{g.layout.Events(l.Partition)},
+		g.name, g.consumer, start, count, idleMS)
+	if err != nil {
+		return nil, "", err
+	}
+	moved, lost := texts(at(reply, 0)), texts(at(reply, 1))
+	g.m.adopted.Add(float64(len(moved)))
+	if len(lost) > 0 {
+		g.m.lost.Add(float64(len(lost)))
+		g.log.Error("pending entries were deleted from the stream before they were settled",
+			"partition", l.Partition, "entry_ids", lost)
+	}
+	if last, _ := at(reply, 2).(string); last != "" { // no text means no further page
+		next = nextID(last)
+	}
+	return moved, next, nil
+}
+
+// fenced runs a script under a lease. KEYS and ARGV begin as owned.lua has it.
+func (g *Group) fenced(ctx context.Context, s *script, l Lease, keys []string, args ...any) ([]any, error) {
+	reply, err := s.run(ctx, g.write,
+		append([]string{g.layout.Lease(l.Partition, g.name)}, keys...),
+		append([]any{g.owner, l.Epoch}, args...)...)
+	if errors.Is(err, ErrLeaseLost) {
+		g.m.leaseLost.Inc()
+	}
+	return reply, err
+}
+
+// texts are the strings of an answer's list.
+func texts(v any) []string {
+	list, _ := v.([]any) // no list is an empty one
+	out := make([]string, 0, len(list))
+	for _, e := range list {
+		if s, ok := e.(string); ok {
+			out = append(out, s)
+		}
+	}
+	return out
+}

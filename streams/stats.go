@@ -1,0 +1,210 @@
+package streams
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Stats reads how far every group has come, whoever created it.
+type Stats struct {
+	rdb    Client
+	layout *Layout
+}
+
+// NewStats returns a reader of stats. It only reads.
+func NewStats(rdb Client, layout *Layout) *Stats {
+	return &Stats{rdb: rdb, layout: layout}
+}
+
+// Report is the state of the streams at about one moment: partitions are read
+// one after another.
+type Report struct {
+	// Entries is how many entries all partitions hold.
+	Entries    int64            `json:"entries"`
+	Partitions []PartitionStats `json:"partitions"`
+	// Groups are all groups there are, by name.
+	Groups []GroupStats `json:"groups"`
+}
+
+// PartitionStats is the state of one partition's stream.
+type PartitionStats struct {
+	Partition int    `json:"partition"`
+	Key       string `json:"key"`
+	Entries   int64  `json:"entries"`
+}
+
+// GroupStats is the state of one group; the counts are sums over its partitions.
+type GroupStats struct {
+	Group   string `json:"group"`
+	Members int64  `json:"members"`
+	// Lag is how many entries were not delivered yet; LagMin is true when there
+	// were too many to count and Lag is the least it is.
+	Lag    int64 `json:"lag"`
+	LagMin bool  `json:"lag_min,omitempty"`
+	// Pending were delivered and are not settled.
+	Pending int64 `json:"pending"`
+	// OldestPending is the age of the oldest pending entry since it was appended.
+	OldestPending time.Duration `json:"oldest_pending_ns"`
+	// Attempted are the unsettled entries that were run at least once.
+	Attempted  int64            `json:"attempted"`
+	Dead       int64            `json:"dead"`
+	Partitions []GroupPartition `json:"partitions"`
+}
+
+// GroupPartition is the state of one group in one partition.
+type GroupPartition struct {
+	Partition     int           `json:"partition"`
+	LastDelivered string        `json:"last_delivered"`
+	Lag           int64         `json:"lag"`
+	LagMin        bool          `json:"lag_min,omitempty"`
+	Pending       int64         `json:"pending"`
+	OldestPending time.Duration `json:"oldest_pending_ns"`
+	Attempted     int64         `json:"attempted"`
+	Dead          int64         `json:"dead"`
+	Consumers     int64         `json:"consumers"`
+	// Owner holds the partition's lease for LeaseLeft; empty when nobody does.
+	Owner     string        `json:"owner,omitempty"`
+	Epoch     string        `json:"epoch,omitempty"`
+	LeaseLeft time.Duration `json:"lease_left_ns"`
+}
+
+// Read reads the whole state.
+func (s *Stats) Read(ctx context.Context) (Report, error) {
+	var report Report
+	groups := make(map[string]*GroupStats)
+	now, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return Report{}, unavailable("streams: stats", err)
+	}
+	for i := range s.layout.Partitions() {
+		entries, in, err := s.partition(ctx, i, now)
+		if err != nil {
+			return Report{}, unavailable("streams: stats of partition "+strconv.Itoa(i), err)
+		}
+		report.Entries += entries
+		report.Partitions = append(report.Partitions, PartitionStats{Partition: i, Key: s.layout.Events(i), Entries: entries})
+		for name, p := range in {
+			if groups[name] == nil {
+				groups[name] = &GroupStats{Group: name}
+			}
+			groups[name].add(p)
+		}
+	}
+	for name, g := range groups {
+		if g.Members, err = s.rdb.ZCard(ctx, s.layout.Members(name)).Result(); err != nil {
+			return Report{}, unavailable("streams: stats of group "+name, err)
+		}
+		report.Groups = append(report.Groups, *g)
+	}
+	slices.SortFunc(report.Groups, func(a, b GroupStats) int { return cmp.Compare(a.Group, b.Group) })
+	return report, nil
+}
+
+func (g *GroupStats) add(p GroupPartition) {
+	g.Lag += p.Lag
+	g.LagMin = g.LagMin || p.LagMin
+	g.Pending += p.Pending
+	g.OldestPending = max(g.OldestPending, p.OldestPending)
+	g.Attempted += p.Attempted
+	g.Dead += p.Dead
+	g.Partitions = append(g.Partitions, p)
+}
+
+// partition reads one partition: its length, and what each group owes in it.
+func (s *Stats) partition(ctx context.Context, i int, now time.Time) (int64, map[string]GroupPartition, error) {
+	key := s.layout.Events(i)
+	pipe := s.rdb.Pipeline()
+	length := pipe.XLen(ctx, key)
+	infos := pipe.XInfoGroups(ctx, key)
+	newest := pipe.XRevRangeN(ctx, key, "+", "-", 1)
+	_, _ = pipe.Exec(ctx) // each command is looked at
+	if err := length.Err(); err != nil {
+		return 0, nil, err
+	}
+	if err := newest.Err(); err != nil {
+		return 0, nil, err
+	}
+	if err := infos.Err(); err != nil {
+		if redis.HasErrorPrefix(err, "no such key") {
+			return 0, nil, nil
+		}
+		return 0, nil, err
+	}
+	last := ""
+	if m := newest.Val(); len(m) > 0 {
+		last = m[0].ID
+	}
+	out := make(map[string]GroupPartition, len(infos.Val()))
+	for _, info := range infos.Val() {
+		p, err := s.group(ctx, i, info, last, now)
+		if err != nil {
+			return 0, nil, err
+		}
+		out[info.Name] = p
+	}
+	return length.Val(), out, nil
+}
+
+func (s *Stats) group(ctx context.Context, i int, info redis.XInfoGroup, last string, now time.Time) (GroupPartition, error) {
+	p := GroupPartition{Partition: i, LastDelivered: info.LastDeliveredID, Consumers: info.Consumers}
+	pipe := s.rdb.Pipeline()
+	pending := pipe.XPending(ctx, s.layout.Events(i), info.Name)
+	attempted := pipe.HLen(ctx, s.layout.Attempts(i, info.Name))
+	dead := pipe.XLen(ctx, s.layout.Dead(i, info.Name))
+	lease := pipe.HMGet(ctx, s.layout.Lease(i, info.Name), "owner", "epoch")
+	left := pipe.PTTL(ctx, s.layout.Lease(i, info.Name))
+	if _, err := pipe.Exec(ctx); err != nil {
+		return p, err
+	}
+	p.Attempted, p.Dead = attempted.Val(), dead.Val()
+	p.Pending = pending.Val().Count
+	if oldest, ok := parseID(pending.Val().Lower); ok && p.Pending > 0 {
+		p.OldestPending = max(0, now.Sub(time.UnixMilli(int64(oldest.ms)))) //nolint:gosec // a time in ms
+	}
+	if v := lease.Val(); len(v) == 2 && v[0] != nil {
+		p.Owner, _ = v[0].(string) // hash values are text
+		p.Epoch, _ = v[1].(string)
+		p.LeaseLeft = max(0, left.Val())
+	}
+	var err error
+	p.Lag, p.LagMin, err = s.lag(ctx, i, info, last)
+	return p, err
+}
+
+// What is counted by reading is read in pages, and not without end.
+const (
+	lagPage = 200
+	lagMost = 10_000
+)
+
+// lag is how many entries lie after the last one delivered. The server's own
+// count is taken where it is one: the embedded engine always answers the length
+// of the stream (it does not know entries-read either), and Redis answers nil
+// for a group that began in the middle or after an entry was deleted.
+func (s *Stats) lag(ctx context.Context, i int, info redis.XInfoGroup, last string) (n int64, least bool, err error) {
+	from, _ := parseID(info.LastDeliveredID) // Redis gave it
+	if end, _ := parseID(last); !from.less(end) {
+		return 0, false, nil
+	}
+	if info.Lag >= 0 && (info.EntriesRead > 0 || from == position{}) {
+		return info.Lag, false, nil
+	}
+	start := nextID(from.String())
+	for n < lagMost {
+		page, err := s.rdb.XRangeN(ctx, s.layout.Events(i), start, "+", lagPage).Result()
+		if err != nil {
+			return 0, false, err
+		}
+		n += int64(len(page))
+		if len(page) < lagPage {
+			return n, false, nil
+		}
+		start = nextID(page[len(page)-1].ID)
+	}
+	return n, true, nil
+}

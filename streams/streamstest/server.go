@@ -1,0 +1,181 @@
+// Package streamstest starts Redis servers for tests and holds the contract
+// suite that every engine paybell runs on has to pass. Only tests import it.
+package streamstest
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Server is a real redis-server that belongs to one test.
+type Server struct {
+	tb   testing.TB
+	dir  string
+	port string
+	args []string
+
+	mu  sync.Mutex
+	cmd *exec.Cmd
+	log bytes.Buffer
+}
+
+// Redis starts a redis-server on a free loopback port, in a directory of the
+// test, and stops it when the test ends. It keeps nothing on disk unless AOF's
+// arguments, or others of redis-server's, are given. Where the binary is absent
+// the test is skipped, or fails if PAYBELL_REQUIRE_SERVERS is set.
+func Redis(tb testing.TB, args ...string) *Server {
+	tb.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		if os.Getenv("PAYBELL_REQUIRE_SERVERS") != "" {
+			tb.Fatal("streamstest: redis-server is not installed")
+		}
+		tb.Skip("streamstest: redis-server is not installed")
+	}
+	s := &Server{tb: tb, dir: tb.TempDir(), args: args}
+	tb.Cleanup(func() {
+		s.Kill()
+		if tb.Failed() {
+			tb.Logf("redis-server wrote:\n%s", s.output())
+		}
+	})
+	// Another process can take a free port before the server does; then the next one.
+	for range 5 {
+		s.port = freePort(tb)
+		if s.start() {
+			return s
+		}
+	}
+	tb.Fatalf("streamstest: redis-server did not start:\n%s", s.output())
+	return nil
+}
+
+// AOF are the arguments for an append-only file; fsync is always, everysec or no.
+func AOF(fsync string) []string {
+	return []string{"--appendonly", "yes", "--appendfsync", fsync}
+}
+
+// Addr is host:port.
+func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", s.port) }
+
+// Port is the port as text.
+func (s *Server) Port() string { return s.port }
+
+// Kill ends the server at once, as a crash would.
+func (s *Server) Kill() {
+	s.mu.Lock()
+	cmd := s.cmd
+	s.cmd = nil
+	s.mu.Unlock()
+	if cmd == nil {
+		return
+	}
+	_ = cmd.Process.Kill() // it may have ended by itself
+	_ = cmd.Wait()         // reports the kill
+}
+
+// Restart starts a server that was killed, on the same port and directory.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	s.Kill()
+	if !s.start() {
+		s.tb.Fatalf("streamstest: redis-server did not start again:\n%s", s.output())
+	}
+}
+
+// PID is the server's process.
+func (s *Server) PID() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return 0
+	}
+	return s.cmd.Process.Pid
+}
+
+func (s *Server) start() bool {
+	args := append([]string{
+		"--bind", "127.0.0.1", "--port", s.port, "--dir", s.dir,
+		"--save", "", "--appendonly", "no", "--daemonize", "no",
+	}, s.args...)
+	cmd := exec.Command("redis-server", args...) //nolint:noctx // Kill ends it
+	cmd.Stdout = writer{s}
+	cmd.Stderr = writer{s}
+	if err := cmd.Start(); err != nil {
+		s.tb.Fatalf("streamstest: %v", err)
+	}
+	s.mu.Lock()
+	s.cmd = cmd
+	s.mu.Unlock()
+	c := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1, DialerRetries: 1})
+	defer func() { _ = c.Close() }()
+	ok := until(10*time.Second, func() bool {
+		info, err := c.Info(s.tb.Context(), "server").Result()
+		return err == nil && strings.Contains(info, "process_id:"+strconv.Itoa(cmd.Process.Pid)+"\r")
+	})
+	if !ok {
+		s.Kill()
+	}
+	return ok
+}
+
+func (s *Server) output() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log.String()
+}
+
+// writer keeps what the server prints.
+type writer struct{ s *Server }
+
+func (w writer) Write(b []byte) (int, error) {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	return w.s.log.Write(b)
+}
+
+func freePort(tb testing.TB) string {
+	tb.Helper()
+	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatalf("streamstest: %v", err)
+	}
+	defer func() { _ = l.Close() }()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		tb.Fatalf("streamstest: %v", err)
+	}
+	return port
+}
+
+// until asks again and again whether something has come true.
+func until(limit time.Duration, ok func() bool) bool {
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline.C:
+			return ok()
+		case <-tick.C:
+		}
+	}
+	return true
+}
+
+// Eventually fails the test unless ok comes true within ten seconds.
+func Eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
+	if !until(10*time.Second, ok) {
+		tb.Fatalf("not within ten seconds: %s", what)
+	}
+}

@@ -1,0 +1,235 @@
+package streams
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/paybell/paybell/streams/event"
+)
+
+// Writer appends records in groups: a lane takes what waits, sends it as one
+// pipeline, waits for the answers, releases the callers and takes what has come
+// in the meantime. There is no timer: a lone record is sent at once, and the
+// busier the door, the larger the batches.
+type Writer struct {
+	rdb    Client
+	layout *Layout
+	o      WriterOptions
+	m      *writerMetrics
+
+	mu      sync.Mutex
+	ready   sync.Cond // signalled for every call put in, and at the end
+	calls   []*call   // first in, first out, from head
+	head    int
+	records int
+	bytes   int
+	stopped bool
+}
+
+// call is the part of an Append that one lane sends.
+type call struct {
+	ctx   context.Context //nolint:containedctx // whether the caller still waits decides whether to send
+	cmds  []*redis.IntCmd
+	bytes int
+	done  chan struct{}
+	err   error
+}
+
+// NewWriter returns a writer that sends once Run runs. The caller keeps rdb,
+// which must not retry by itself (NewWriteClient), and closes it after Run.
+func NewWriter(rdb Client, layout *Layout, o WriterOptions, reg prometheus.Registerer) *Writer {
+	w := &Writer{rdb: rdb, layout: layout, o: o, m: newWriterMetrics(reg)}
+	w.ready.L = &w.mu
+	return w
+}
+
+// Run sends what Append is given until ctx ends; what waits then is still sent,
+// later Appends get ErrStopped. Stop the door before the writer.
+func (w *Writer) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		w.mu.Lock()
+		w.stopped = true
+		w.mu.Unlock()
+		w.ready.Broadcast()
+	})
+	defer stop()
+	// A batch on its way belongs to its callers, who may outlive ctx; the client's
+	// own timeouts bound it.
+	sendCtx := context.WithoutCancel(ctx)
+	var lanes errgroup.Group
+	for range w.o.Connections {
+		lanes.Go(func() error {
+			w.lane(sendCtx)
+			return nil
+		})
+	}
+	return lanes.Wait()
+}
+
+// Append makes the records durable in Redis, in order, and returns what became
+// of each: all of them, or an error. They are the events of one callback; window
+// is how long a redelivery of them is recognised. Appending again what was
+// appended before changes nothing, and completes what was appended in part.
+//
+// After an error any of the records may have been appended, or may still be:
+// their bytes must not be changed. Errors are ErrOverloaded, ErrStopped, or wrap
+// ErrUnavailable; anything else is a record that cannot be encoded.
+func (w *Writer) Append(ctx context.Context, window time.Duration, records []event.Record) ([]event.Appended, error) {
+	c, err := w.newCall(ctx, window, records)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.commit(c); err != nil {
+		return nil, err
+	}
+	out := make([]event.Appended, len(records))
+	var again []event.Record
+	for i, cmd := range c.cmds {
+		out[i] = event.Appended(cmd.Val()) //nolint:gosec // sent checked that it is one of the three
+		if out[i] == event.Conflicting {
+			r := records[i]
+			r.Event = r.Event.AsConflict()
+			again = append(again, r)
+		}
+	}
+	if len(again) == 0 {
+		return out, nil
+	}
+	if err := w.appendConflicts(ctx, window, again); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// appendConflicts appends conflicts under IDs of their own. Being derived from
+// the facts, such an ID cannot stand for other facts.
+func (w *Writer) appendConflicts(ctx context.Context, window time.Duration, records []event.Record) error {
+	c, err := w.newCall(ctx, window, records)
+	if err != nil {
+		return err
+	}
+	if err := w.commit(c); err != nil {
+		return err
+	}
+	for i, cmd := range c.cmds {
+		if event.Appended(cmd.Val()) == event.Conflicting { //nolint:gosec // sent checked that it is one of the three
+			return fmt.Errorf("streams: append conflict %s: its id stands for other facts", records[i].Event.ID)
+		}
+	}
+	return nil
+}
+
+// newCall encodes the records, in the caller's goroutine, because that can run
+// beside the lanes.
+func (w *Writer) newCall(ctx context.Context, window time.Duration, records []event.Record) (*call, error) {
+	c := &call{ctx: ctx, cmds: make([]*redis.IntCmd, len(records)), done: make(chan struct{})}
+	for i := range records {
+		r := &records[i]
+		fields, err := r.Fields()
+		if err != nil {
+			return nil, fmt.Errorf("streams: append event %s: %w", r.Event.ID, err)
+		}
+		partition := w.layout.Partition(r.Event.OrderingKey())
+		args := make([]any, 0, 7+len(fields))
+		args = append(args, "evalsha", appendScript.sha, 2,
+			w.layout.Events(partition), w.layout.Seen(partition, r.Event.ID),
+			r.Event.Facts().String(), window.Milliseconds())
+		args = append(args, fields...)
+		c.cmds[i] = redis.NewIntCmd(ctx, args...)
+		c.bytes += size(args)
+	}
+	return c, nil
+}
+
+// commit queues a call and waits until it was sent or the caller's time is over.
+func (w *Writer) commit(c *call) error {
+	if len(c.cmds) == 0 {
+		return nil
+	}
+	if err := w.enqueue(c); err != nil {
+		return err
+	}
+	select {
+	case <-c.done:
+		return c.err
+	case <-c.ctx.Done():
+		return unavailable("streams: append", context.Cause(c.ctx))
+	}
+}
+
+// enqueue puts a call in the queue if there is room. One that is larger than the
+// whole queue may come in when nothing else waits, or it never could.
+func (w *Writer) enqueue(c *call) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopped {
+		return ErrStopped
+	}
+	if w.records > 0 && (w.records+len(c.cmds) > w.o.Queue || w.bytes+c.bytes > w.o.QueueBytes) {
+		w.m.overloaded.Inc()
+		return ErrOverloaded
+	}
+	w.calls = append(w.calls, c)
+	w.count(len(c.cmds), c.bytes)
+	w.ready.Signal()
+	return nil
+}
+
+// next waits for calls and moves as many of them into batch as one pipeline may
+// carry, at least one. It returns none when the writer has stopped and nothing
+// is left.
+func (w *Writer) next(batch []*call) []*call {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.head == len(w.calls) && !w.stopped {
+		w.ready.Wait()
+	}
+	var records, bytes int
+	for w.head < len(w.calls) {
+		c := w.calls[w.head]
+		if len(batch) > 0 && (records+len(c.cmds) > w.o.MaxBatch || bytes+c.bytes > w.o.MaxBatchBytes) {
+			break
+		}
+		w.calls[w.head] = nil
+		w.head++
+		records += len(c.cmds)
+		bytes += c.bytes
+		batch = append(batch, c)
+	}
+	if w.head == len(w.calls) {
+		w.calls, w.head = w.calls[:0], 0
+	}
+	w.count(-records, -bytes)
+	return batch
+}
+
+// count keeps the queue's size; mu is held.
+func (w *Writer) count(records, bytes int) {
+	w.records += records
+	w.bytes += bytes
+	w.m.queued.Set(float64(w.records))
+	w.m.queuedBytes.Set(float64(w.bytes))
+}
+
+// size is about how many bytes the arguments hold.
+func size(args []any) int {
+	n := 0
+	for _, a := range args {
+		switch a := a.(type) {
+		case string:
+			n += len(a)
+		case []byte:
+			n += len(a)
+		}
+	}
+	return n
+}
+
+var errNotAnswered = errors.New("streams: no answer to the command")
