@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"encoding/hex"
+	"time"
+
+	"github.com/paybell/paybell/gateway/provider"
+	"github.com/paybell/paybell/streams/event"
+)
+
+// complete makes records of what the provider decoded: it adds what only the
+// gateway knows and what no provider may decide. Two events of one callback under
+// one key are left to the append, which finds them a duplicate or a conflict as
+// it would over two callbacks.
+func (a *account) complete(cb *provider.Callback, v *provider.Verified, decoded []provider.Decoded) []event.Record {
+	sum := sha256.Sum256(cb.Body)
+	digest := hex.EncodeToString(sum[:])
+	received := milliseconds(cb.ReceivedAt)
+	records := make([]event.Record, len(decoded))
+	for i := range decoded {
+		d, r := &decoded[i], &records[i]
+		r.Evidence = v.Evidence
+		if i == 0 {
+			r.Raw = cb.Body // the others travel with their own item alone
+		} else {
+			r.Item = d.Item
+		}
+		r.Event = d.Event
+		e := &r.Event
+		e.Schema = event.Schema
+		e.ID = a.eventID(d.Key, sum, i)
+		e.ConflictOf = ""
+		e.Account, e.Namespace, e.Provider = a.Name, a.Namespace, a.ProviderName
+		e.OccurredAt, e.ReceivedAt = milliseconds(e.OccurredAt), received
+		e.Raw = event.Raw{CallbackID: cb.ID, SHA256: digest, Index: i}
+		// What a provider leaves unsaid moves no money.
+		if e.Type == "" {
+			e.Type = event.Unmapped
+		}
+		if e.Authenticity == "" {
+			e.Authenticity = event.Unverified
+		}
+		if e.Completeness == "" {
+			e.Completeness = event.NeedsFetch
+		}
+	}
+	return records
+}
+
+// eventID is the same for every delivery of one fact.
+func (a *account) eventID(key string, sum [sha256.Size]byte, index int) string {
+	if key == "" {
+		return event.NewBodyID(a.ProviderName, a.Name, sum, index)
+	}
+	return event.NewID(a.ProviderName, a.Name, key)
+}
+
+// digest is the lower-case hex SHA-256 of a body.
+func digest(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:])
+}
+
+// unreadable stands for an authentic callback that its provider cannot read. Its
+// key is the body, and it claims no more of the proof than that there was one.
+func unreadable() []provider.Decoded {
+	return []provider.Decoded{{Event: event.Event{
+		Type:         event.Unmapped,
+		Authenticity: event.SignaturePartial,
+		Completeness: event.NeedsFetch,
+	}}}
+}
+
+// milliseconds is a time as events carry it.
+func milliseconds(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.UTC().Truncate(time.Millisecond)
+}
+
+// callbackIDs is base32 whose letters sort as their values do.
+var callbackIDs = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+// newCallbackID names a request: 48 bits of time, so that names sort by arrival,
+// and 80 bits of chance.
+func newCallbackID(at time.Time) string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], uint64(at.UnixMilli())<<16)
+	_, _ = rand.Read(b[6:]) // never fails, says its documentation
+	const prefix = "cb_"
+	text := append(make([]byte, 0, len(prefix)+26), prefix...)
+	return string(callbackIDs.AppendEncode(text, b[:]))
+}

@@ -1,0 +1,149 @@
+package gateway
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/paybell/paybell/streams/event"
+)
+
+// outcome is what a request is counted as: a metric label, so the list is closed.
+type outcome string
+
+const (
+	accepted  outcome = "accepted"
+	duplicate outcome = "duplicate"
+	conflict  outcome = "conflict"
+	refused   outcome = "refused"
+	malformed outcome = "malformed"
+	retry     outcome = "retry"
+	// rejected never reached a provider: no such account, wrong method, too large.
+	rejected outcome = "rejected"
+)
+
+// reasonUndecodable counts apart what was accepted and could not be read.
+const reasonUndecodable = "undecodable"
+
+// stage is a part of a callback's time.
+type stage int
+
+const (
+	stageRead stage = iota
+	stageVerify
+	stageAppend
+	stages
+)
+
+// nobody labels what belongs to no configured account: the name that was asked
+// for is the sender's to choose, and without bounds.
+const nobody = "unknown"
+
+// metrics are what the door counts.
+type metrics struct {
+	callbacks *prometheus.CounterVec
+	events    *prometheus.CounterVec
+	seconds   *prometheus.HistogramVec
+	bytes     *prometheus.HistogramVec
+}
+
+func newMetrics(r prometheus.Registerer, g *Gateway) (*metrics, error) {
+	m := &metrics{
+		callbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "paybell_gateway_callbacks_total",
+			Help: "Callbacks by what became of them.",
+		}, []string{"account", "provider", "outcome", "reason"}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "paybell_gateway_events_total",
+			Help: "Events of accepted callbacks by type and by whether they were new, a duplicate or a conflict.",
+		}, []string{"account", "provider", "type", "result"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "paybell_gateway_stage_duration_seconds",
+			Help:    "Time of a callback in each stage: read (the body), verify (and decode), append (until durable).",
+			Buckets: []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"provider", "stage"}),
+		bytes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "paybell_gateway_body_bytes",
+			Help:    "Size of callbacks' bodies.",
+			Buckets: prometheus.ExponentialBuckets(256, 4, 6),
+		}, []string{"provider"}),
+	}
+	inFlight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "paybell_gateway_in_flight_callbacks",
+		Help: "Callbacks being verified or appended now.",
+	}, func() float64 { return float64(g.inFlight.Load()) })
+	limit := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "paybell_gateway_in_flight_limit_callbacks",
+		Help: "How many callbacks may be verified or appended at once.",
+	}, func() float64 { return float64(g.options.MaxInFlight) })
+	memory := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "paybell_gateway_large_bodies_bytes",
+		Help: "Memory that bodies larger than 16 KiB hold now.",
+	}, func() float64 { return float64(g.bodyMemory.Load()) })
+	for _, c := range []prometheus.Collector{m.callbacks, m.events, m.seconds, m.bytes, inFlight, limit, memory} {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("gateway: register metrics: %w", err)
+		}
+	}
+	// The series of strays are there from the start, so that an alert on their
+	// growth sees the first.
+	for _, reason := range []string{"unknown_account", "unknown_path", "method"} {
+		m.callbacks.WithLabelValues(nobody, nobody, string(rejected), reason)
+	}
+	return m, nil
+}
+
+// counts are the metrics of one account, looked up once where that is possible.
+type counts struct {
+	callbacks           *prometheus.CounterVec // by outcome, reason
+	events              *prometheus.CounterVec // by type, result
+	accepted, duplicate prometheus.Counter
+	seconds             [stages]prometheus.Observer
+	bytes               prometheus.Observer
+}
+
+func (m *metrics) of(account, provider string) counts {
+	labels := prometheus.Labels{"account": account, "provider": provider}
+	c := counts{
+		callbacks: m.callbacks.MustCurryWith(labels),
+		events:    m.events.MustCurryWith(labels),
+		bytes:     m.bytes.WithLabelValues(provider),
+	}
+	c.accepted = c.callbacks.WithLabelValues(string(accepted), "")
+	c.duplicate = c.callbacks.WithLabelValues(string(duplicate), "")
+	for s, name := range [stages]string{stageRead: "read", stageVerify: "verify", stageAppend: "append"} {
+		c.seconds[s] = m.seconds.WithLabelValues(provider, name)
+	}
+	return c
+}
+
+// took counts the time of one stage.
+func (c *counts) took(s stage, d time.Duration) { c.seconds[s].Observe(d.Seconds()) }
+
+// callback counts a callback and, when it was accepted, its events.
+func (c *counts) callback(v verdict, size int, done receipt) {
+	switch {
+	case v.counted == accepted && v.reason == "":
+		c.accepted.Inc()
+	case v.counted == duplicate && v.reason == "":
+		c.duplicate.Inc()
+	default:
+		c.callbacks.WithLabelValues(string(v.counted), v.reason).Inc()
+	}
+	c.bytes.Observe(float64(size))
+	for i, result := range done.results {
+		c.events.WithLabelValues(string(done.records[i].Event.Type), resultLabel(result)).Inc()
+	}
+}
+
+func resultLabel(r event.Appended) string {
+	switch r {
+	case event.New:
+		return "new"
+	case event.Duplicate:
+		return "duplicate"
+	default:
+		return "conflict"
+	}
+}

@@ -1,0 +1,69 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+// writeSlack is how long a reply of a few bytes may take to leave.
+const writeSlack = 5 * time.Second
+
+// NewServer puts a handler behind the limits: what is slow to arrive is cut off.
+// The caller serves on a listener made by Listen and ends with Shutdown, which
+// waits for the callbacks under way.
+func NewServer(o Options, h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: o.HeaderTimeout,
+		ReadTimeout:       o.ReadTimeout,
+		// The write deadline is set when the headers have arrived, so it has to
+		// outlast everything that happens before the reply.
+		WriteTimeout:   o.ReadTimeout + o.AppendTimeout + writeSlack,
+		IdleTimeout:    o.IdleTimeout,
+		MaxHeaderBytes: o.MaxHeader,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
+
+// Listen opens the address and lets at most Options.MaxConnections in at once.
+func Listen(ctx context.Context, o Options) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", o.Address)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: listen: %w", err)
+	}
+	return netutil.LimitListener(l, o.MaxConnections), nil
+}
+
+// Serve receives callbacks on l until ctx ends. Then it says so on /readyz, takes
+// no more connections and waits for the callbacks under way, at most
+// Options.DrainTimeout; what has not ended by then is cut off and counts as an
+// error. It returns when nothing it started is left, and closes l.
+func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
+	srv := NewServer(g.options, g, g.log)
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(l) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("gateway: serve: %w", err)
+	case <-ctx.Done():
+	}
+	g.Drain()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.options.DrainTimeout)
+	defer cancel()
+	err := srv.Shutdown(grace)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("gateway: callbacks still under way after %s: %w", g.options.DrainTimeout, err), srv.Close())
+	}
+	if served := <-ended; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("gateway: serve: %w", served))
+	}
+	return err
+}
