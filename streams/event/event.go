@@ -159,8 +159,10 @@ func (e *Event) OrderRef() string {
 // events with one key are applied one after another. It is the order reference
 // the callback carries; failing that the provider's reference of the original
 // payment, so that a refund without an order reference follows its payment's
-// other such events; failing that the event itself.
-func (e *Event) OrderingKey() string {
+// other such events; failing that the event itself. It is always valid UTF-8.
+func (e *Event) OrderingKey() string { return validText(e.orderingKey()) }
+
+func (e *Event) orderingKey() string {
 	if p := e.Payment; p != nil {
 		switch {
 		case p.OrderRef != "":
