@@ -32,7 +32,7 @@ const (
 
 // Refusal is a callback that is not believed. Its text never holds a secret, a
 // signature or a part of the body.
-type Refusal struct {
+type Refusal struct { //nolint:errname // a refusal is what it is called everywhere else: metrics, docs and replies
 	Reason Reason
 	Err    error
 }

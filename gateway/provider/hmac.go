@@ -24,6 +24,7 @@ type HMAC struct {
 type hmacKey struct {
 	secret secret.Secret
 	digest [sha256.Size]byte
+	keyed  func() hash.Hash
 	// states are keyed and ready: keying costs two blocks and three allocations,
 	// which is most of the price of a short message.
 	states sync.Pool
@@ -45,9 +46,11 @@ func NewHMAC(newHash func() hash.Hash, secrets []secret.Secret, decode func(text
 		if len(key) == 0 {
 			return nil, fmt.Errorf("secret %s: %w", s.Name, secret.ErrEmpty)
 		}
-		k := &hmacKey{secret: s, digest: sha256.Sum256(key)}
-		k.states.New = func() any { return hmac.New(newHash, key) }
-		h.keys = append(h.keys, k)
+		h.keys = append(h.keys, &hmacKey{
+			secret: s,
+			digest: sha256.Sum256(key),
+			keyed:  func() hash.Hash { return hmac.New(newHash, key) },
+		})
 	}
 	return h, nil
 }
@@ -78,7 +81,7 @@ func (h *HMAC) Sign(parts ...[]byte) ([]byte, error) {
 		return nil, ErrCannotSign
 	}
 	k := h.keys[0]
-	state := k.states.Get().(hash.Hash)
+	state := k.state()
 	defer k.states.Put(state)
 	return sum(state, nil, parts), nil
 }
@@ -96,7 +99,7 @@ func (h *HMAC) Digests() [][sha256.Size]byte {
 func (h *HMAC) Len() int { return len(h.keys) }
 
 func (k *hmacKey) matches(signatures, parts [][]byte) bool {
-	state := k.states.Get().(hash.Hash)
+	state := k.state()
 	defer k.states.Put(state)
 	var buf [64]byte
 	want := sum(state, buf[:0], parts)
@@ -108,6 +111,13 @@ func (k *hmacKey) matches(signatures, parts [][]byte) bool {
 		}
 	}
 	return matched
+}
+
+func (k *hmacKey) state() hash.Hash {
+	if state, ok := k.states.Get().(hash.Hash); ok {
+		return state
+	}
+	return k.keyed()
 }
 
 func sum(state hash.Hash, into []byte, parts [][]byte) []byte {

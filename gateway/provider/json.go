@@ -60,7 +60,7 @@ const (
 // ParseJSON checks a text. Its errors wrap ErrMalformed, and hold offsets but
 // never a part of the text.
 func ParseJSON(text []byte) (*JSON, error) {
-	j := &JSON{text: text, nodes: make([]jsonNode, 0, 16+len(text)/16)}
+	j := &JSON{text: text, nodes: make([]jsonNode, 0, 16+len(text)/20)}
 	p := jsonParser{j: j}
 	if len(text) > 1<<30 {
 		return nil, p.fail("text is too long")

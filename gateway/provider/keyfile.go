@@ -30,7 +30,8 @@ func KeepFile(path string, generate func() ([]byte, error)) error {
 	if err != nil {
 		return fmt.Errorf("keep key file: %w", err)
 	}
-	defer os.Remove(tmp.Name()) // only the linked name is to stay
+	// Only the linked name is to stay; a leftover is a hidden file beside it.
+	defer func() { _ = os.Remove(tmp.Name()) }()
 	_, err = tmp.Write(content)
 	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		return fmt.Errorf("keep key file: %w", err)

@@ -52,7 +52,7 @@ func silent(tb testing.TB, a Account, text, what string) {
 
 // shows reports whether text holds a secret, as it is or as fmt writes bytes.
 func shows(text, secret string) bool {
-	decimal := strings.Trim(fmt.Sprint([]byte(secret)), "[]")
+	decimal := strings.Trim(fmt.Sprintf("%d", []byte(secret)), "[]")
 	goHex := strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", []byte(secret)), "[]byte{"), "}")
 	for _, form := range []string{secret, decimal, goHex, hex.EncodeToString([]byte(secret)), base64.StdEncoding.EncodeToString([]byte(secret))} {
 		if form != "" && strings.Contains(text, form) {

@@ -120,8 +120,7 @@ func refuseOrSame(tb testing.TB, a Account, cb *provider.Callback, want []provid
 	}
 	got, err := a.Provider.Decode(cb, v)
 	if err != nil {
-		var r *provider.Refusal
-		if !errors.As(err, &r) {
+		if _, ok := errors.AsType[*provider.Refusal](err); !ok {
 			tb.Errorf("%s: verified, but reads differently: %v", what, err)
 		}
 		return

@@ -164,27 +164,32 @@ func session(r *reading, w word) error {
 			r.event.Type = event.Unmapped
 		}
 	}
-	return r.total(w, reference(r.object.Member("payment_intent")))
+	return r.total(w, reference(r.object.Member("payment_intent")), reference(r.object.Member("invoice")))
 }
 
 func invoice(r *reading, w word) error {
-	return r.total(w, invoiceIntent(r.object))
+	return r.total(w, invoiceIntent(r.object), r.id)
 }
 
-// total reads an object that may stand for a payment without knowing its name.
-// Then its amount is a total of the order and not one more capture: the capture
-// comes, by its own name, in the intent's and the charge's events.
-func (r *reading) total(w word, ref string) (err error) {
-	r.pay.ProviderRef = ref
-	if ref != "" {
+// total reads an object that may stand for a payment without knowing its intent.
+// Then its amount is a total and not one more capture: the capture comes, by its
+// own name, in the intent's and the charge's events, and the fold takes the
+// greater of the two. Totals of one name are one; a checkout session and its
+// invoice have the invoice's. A total without a name is one of the whole order.
+func (r *reading) total(w word, intent, invoice string) (err error) {
+	r.pay.ProviderRef = intent
+	if intent != "" || r.event.Type != event.PaymentSucceeded {
+		if intent == "" {
+			r.pay.ProviderRef = r.id
+		}
 		return r.paid(w.amount)
 	}
-	r.pay.ProviderRef = r.id
-	if r.event.Type == event.PaymentSucceeded {
-		r.pay.Captured, err = r.required(w.amount)
-		return err
+	r.pay.ProviderRef = invoice
+	if invoice == "" && r.pay.OrderRef == "" {
+		r.pay.ProviderRef = r.id
 	}
-	return r.paid(w.amount)
+	r.pay.Captured, err = r.required(w.amount)
+	return err
 }
 
 // invoiceIntent finds the one intent an invoice was paid with: a member of the

@@ -21,12 +21,11 @@ const (
 
 var dot = []byte{'.'}
 
-// signature is a parsed Stripe-Signature header. It keeps what it decodes in
-// itself, so that verifying allocates little.
+// signature is a parsed Stripe-Signature header. It holds what it decodes, so
+// that it can stay on the stack.
 type signature struct {
 	timestamp string
 	digests   [maxSignatures][sha256.Size]byte
-	list      [maxSignatures][]byte
 	n         int
 }
 
@@ -79,8 +78,5 @@ func (s *signature) add(value string) {
 	if _, err := hex.Decode(digest, []byte(value)); err != nil {
 		return
 	}
-	s.list[s.n] = digest
 	s.n++
 }
-
-func (s *signature) v1() [][]byte { return s.list[:s.n] }

@@ -87,7 +87,11 @@ func (p *Provider) Verify(cb *provider.Callback) (*provider.Verified, error) {
 	if err := sig.parse(header); err != nil {
 		return nil, err
 	}
-	keyID, err := p.hmac.Verify(p.window.Now(), sig.v1(), []byte(sig.timestamp), dot, cb.Body)
+	var v1 [maxSignatures][]byte
+	for i := range sig.n {
+		v1[i] = sig.digests[i][:]
+	}
+	keyID, err := p.hmac.Verify(p.window.Now(), v1[:sig.n], []byte(sig.timestamp), dot, cb.Body)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,311 @@
+package stripe_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/paybell/paybell/gateway/provider"
+	"github.com/paybell/paybell/gateway/provider/stripe"
+	"github.com/paybell/paybell/streams/event"
+)
+
+// decode reads an event whose object is given; the envelope is as Stripe sends it.
+func decode(t *testing.T, o stripe.Options, word, object string) (event.Event, error) {
+	t.Helper()
+	return decodeBody(t, o, `{"id":"evt_1","object":"event","type":"`+word+`","created":1700000000,"livemode":true,"data":{"object":`+object+`}}`)
+}
+
+func decodeBody(t *testing.T, o stripe.Options, body string) (event.Event, error) {
+	t.Helper()
+	p, err := stripe.New(o, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := p.Decode(callback("", body), &provider.Verified{})
+	if err != nil {
+		if len(got) > 0 {
+			t.Errorf("Decode returned both events and %v", err)
+		}
+		return event.Event{}, err
+	}
+	if len(got) != 1 {
+		t.Fatalf("Decode returned %d events, want 1", len(got))
+	}
+	return got[0].Event, nil
+}
+
+// said is what a test looks at, as text: type, order, payment, parent, amounts.
+func said(e event.Event) string {
+	money := func(m *event.Money) string {
+		if m == nil {
+			return "-"
+		}
+		return m.String()
+	}
+	parts := []string{string(e.Type)}
+	if p := e.Payment; p != nil {
+		parts = append(parts, p.OrderRef, p.ProviderRef, p.ParentRef, money(p.Amount), "captured "+money(p.Captured), "refunded "+money(p.RefundedTotal))
+	}
+	if r := e.Refund; r != nil {
+		parts = append(parts, "refund "+r.ProviderRef+" "+money(r.Amount))
+	}
+	if d := e.Dispute; d != nil {
+		parts = append(parts, "dispute "+d.ProviderRef+" "+d.Reason+" "+money(d.Amount))
+	}
+	return strings.Join(parts, "|")
+}
+
+func TestDecode(t *testing.T) {
+	const (
+		pi      = `"id":"pi_1","currency":"usd","metadata":{"order_id":"A1"}`
+		ch      = `"id":"ch_1","payment_intent":"pi_1","currency":"usd","metadata":{"order_id":"A1"}`
+		alone   = `"id":"ch_1","payment_intent":null,"currency":"usd","metadata":{}`
+		re      = `"id":"re_1","charge":"ch_1","payment_intent":"pi_1","currency":"usd","amount":300`
+		dp      = `"id":"dp_1","charge":"ch_1","payment_intent":"pi_1","currency":"usd","amount":500,"reason":"fraudulent"`
+		cs      = `"id":"cs_1","currency":"usd","amount_total":500,"client_reference_id":"A1","metadata":{}`
+		in      = `"id":"in_1","currency":"usd","metadata":{"order_id":"A1"},"amount_paid":500,"amount_due":500`
+		nothing = "|captured -|refunded -"
+	)
+	for _, c := range []struct {
+		name, word, object, want string
+	}{
+		{"intent created", "payment_intent.created", `{` + pi + `,"amount":500}`, "payment.pending|A1|pi_1||5.00 USD" + nothing},
+		{"intent processing", "payment_intent.processing", `{` + pi + `,"amount":500}`, "payment.pending|A1|pi_1||5.00 USD" + nothing},
+		{"intent needs the payer", "payment_intent.requires_action", `{` + pi + `,"amount":500}`, "payment.action_required|A1|pi_1||5.00 USD" + nothing},
+		{"intent authorized", "payment_intent.amount_capturable_updated", `{` + pi + `,"amount":500,"amount_capturable":400}`, "payment.authorized|A1|pi_1||4.00 USD" + nothing},
+		{"intent counts what was received", "payment_intent.succeeded", `{` + pi + `,"amount":500,"amount_received":400}`, "payment.succeeded|A1|pi_1||4.00 USD" + nothing},
+		{"intent failed", "payment_intent.payment_failed", `{` + pi + `,"amount":500}`, "payment.failed|A1|pi_1||5.00 USD" + nothing},
+		{"intent canceled", "payment_intent.canceled", `{` + pi + `,"amount":500}`, "payment.closed|A1|pi_1||5.00 USD" + nothing},
+
+		{"charge captured at once", "charge.succeeded", `{` + ch + `,"amount":500,"amount_captured":500,"captured":true}`, "payment.succeeded|A1|pi_1||5.00 USD" + nothing},
+		{"charge of an old API version", "charge.succeeded", `{` + ch + `,"amount":500,"captured":true}`, "payment.succeeded|A1|pi_1||5.00 USD" + nothing},
+		{"charge to be captured later", "charge.succeeded", `{` + ch + `,"amount":500,"amount_captured":0,"captured":false}`, "payment.authorized|A1|pi_1||5.00 USD" + nothing},
+		{"charge captured in part", "charge.captured", `{` + ch + `,"amount":500,"amount_captured":200,"captured":true}`, "payment.succeeded|A1|pi_1||2.00 USD" + nothing},
+		{"charge without an intent", "charge.succeeded", `{` + alone + `,"amount":500,"amount_captured":500,"captured":true}`, "payment.succeeded||ch_1||5.00 USD" + nothing},
+		{"charge with its intent expanded", "charge.pending", `{"id":"ch_1","payment_intent":{"id":"pi_1"},"currency":"usd","amount":500}`, "payment.pending||pi_1||5.00 USD" + nothing},
+		{"charge failed", "charge.failed", `{` + ch + `,"amount":500}`, "payment.failed|A1|pi_1||5.00 USD" + nothing},
+		{"charge expired", "charge.expired", `{` + ch + `,"amount":500}`, "payment.closed|A1|pi_1||5.00 USD" + nothing},
+		{"charge refunded tells a total", "charge.refunded", `{` + ch + `,"amount":500,"amount_refunded":300}`, "refund.succeeded|A1|pi_1|pi_1|-|captured -|refunded 3.00 USD|refund  -"},
+
+		{"refund created", "refund.created", `{` + re + `,"status":"pending"}`, "refund.pending||pi_1|pi_1|-" + nothing + "|refund re_1 3.00 USD"},
+		{"refund needs the payer", "refund.created", `{` + re + `,"status":"requires_action"}`, "refund.pending||pi_1|pi_1|-" + nothing + "|refund re_1 3.00 USD"},
+		{"refund succeeded", "refund.updated", `{` + re + `,"status":"succeeded"}`, "refund.succeeded||pi_1|pi_1|-" + nothing + "|refund re_1 3.00 USD"},
+		{"refund failed", "refund.failed", `{` + re + `,"status":"failed"}`, "refund.failed||pi_1|pi_1|-" + nothing + "|refund re_1 3.00 USD"},
+		{"refund canceled", "charge.refund.updated", `{` + re + `,"status":"canceled"}`, "refund.failed||pi_1|pi_1|-" + nothing + "|refund re_1 3.00 USD"},
+		{"refund in a new status", "refund.updated", `{` + re + `,"status":"teleported"}`, "unmapped||pi_1|pi_1|-" + nothing + "|refund re_1 3.00 USD"},
+		{"refund of a charge alone", "refund.updated", `{"id":"re_1","charge":"ch_1","currency":"usd","amount":300,"status":"succeeded"}`, "refund.succeeded||ch_1|ch_1|-" + nothing + "|refund re_1 3.00 USD"},
+
+		{"dispute opened", "charge.dispute.created", `{` + dp + `,"status":"needs_response"}`, "dispute.opened||pi_1|pi_1|-" + nothing + "|dispute dp_1 fraudulent 5.00 USD"},
+		{"inquiry opened", "charge.dispute.created", `{` + dp + `,"status":"warning_needs_response"}`, "dispute.opened||pi_1|pi_1|-" + nothing + "|dispute dp_1 fraudulent 5.00 USD"},
+		{"dispute updated", "charge.dispute.updated", `{` + dp + `,"status":"under_review"}`, "dispute.updated||pi_1|pi_1|-" + nothing + "|dispute dp_1 fraudulent 5.00 USD"},
+		{"dispute money withdrawn", "charge.dispute.funds_withdrawn", `{` + dp + `,"status":"needs_response"}`, "dispute.updated||pi_1|pi_1|-" + nothing + "|dispute dp_1 fraudulent 5.00 USD"},
+		{"dispute money back after it was won", "charge.dispute.funds_reinstated", `{` + dp + `,"status":"won"}`, "dispute.won||pi_1|pi_1|-" + nothing + "|dispute dp_1 fraudulent 5.00 USD"},
+		{"dispute won", "charge.dispute.closed", `{` + dp + `,"status":"won"}`, "dispute.won||pi_1|pi_1|-" + nothing + "|dispute dp_1 fraudulent 5.00 USD"},
+		{"dispute lost", "charge.dispute.closed", `{` + dp + `,"status":"lost"}`, "dispute.lost||pi_1|pi_1|-" + nothing + "|dispute dp_1 fraudulent 5.00 USD"},
+		{"inquiry closed", "charge.dispute.closed", `{` + dp + `,"status":"warning_closed"}`, "dispute.closed||pi_1|pi_1|-" + nothing + "|dispute dp_1 fraudulent 5.00 USD"},
+
+		{"session paid", "checkout.session.completed", `{` + cs + `,"payment_status":"paid","payment_intent":"pi_1"}`, "payment.succeeded|A1|pi_1||5.00 USD" + nothing},
+		{"session completed before the money", "checkout.session.completed", `{` + cs + `,"payment_status":"unpaid","payment_intent":"pi_1"}`, "payment.pending|A1|pi_1||5.00 USD" + nothing},
+		{"session that owes nothing", "checkout.session.completed", `{` + cs + `,"payment_status":"no_payment_required","payment_intent":null}`, "unmapped|A1|cs_1||5.00 USD" + nothing},
+		{"session of a subscription has its invoice's name", "checkout.session.completed", `{` + cs + `,"payment_status":"paid","payment_intent":null,"invoice":"in_1"}`, "payment.succeeded|A1|in_1||-|captured 5.00 USD|refunded -"},
+		{"session without any name is the order's total", "checkout.session.completed", `{` + cs + `,"payment_status":"paid"}`, "payment.succeeded|A1|||-|captured 5.00 USD|refunded -"},
+		{"session with neither name nor order", "checkout.session.completed", `{"id":"cs_1","currency":"usd","amount_total":500,"payment_status":"paid"}`, "payment.succeeded||cs_1||-|captured 5.00 USD|refunded -"},
+		{"session paid later", "checkout.session.async_payment_succeeded", `{` + cs + `,"payment_status":"paid","payment_intent":"pi_1"}`, "payment.succeeded|A1|pi_1||5.00 USD" + nothing},
+		{"session failed later", "checkout.session.async_payment_failed", `{` + cs + `,"payment_status":"unpaid","payment_intent":"pi_1"}`, "payment.failed|A1|pi_1||5.00 USD" + nothing},
+		{"session expired", "checkout.session.expired", `{` + cs + `,"payment_status":"unpaid","payment_intent":null}`, "payment.closed|A1|cs_1||5.00 USD" + nothing},
+
+		{"invoice paid by an intent", "invoice.paid", `{` + in + `,"payment_intent":"pi_1"}`, "payment.succeeded|A1|pi_1||5.00 USD" + nothing},
+		{"invoice of a new API version", "invoice.paid", `{` + in + `,"payments":{"data":[{"payment":{"type":"payment_intent","payment_intent":"pi_1"}}]}}`, "payment.succeeded|A1|pi_1||5.00 USD" + nothing},
+		{"invoice paid by several intents", "invoice.paid", `{` + in + `,"payments":{"data":[{"payment":{"payment_intent":"pi_1"}},{"payment":{"payment_intent":"pi_2"}}]}}`, "payment.succeeded|A1|in_1||-|captured 5.00 USD|refunded -"},
+		{"invoice with more payments than told", "invoice.paid", `{` + in + `,"payments":{"has_more":true,"data":[{"payment":{"payment_intent":"pi_1"}}]}}`, "payment.succeeded|A1|in_1||-|captured 5.00 USD|refunded -"},
+		{"invoice without an intent", "invoice.payment_succeeded", `{` + in + `}`, "payment.succeeded|A1|in_1||-|captured 5.00 USD|refunded -"},
+		{"invoice failed", "invoice.payment_failed", `{` + in + `,"payment_intent":"pi_1"}`, "payment.failed|A1|pi_1||5.00 USD" + nothing},
+
+		{"payout", "payout.paid", `{"id":"po_1","amount":-700,"currency":"eur"}`, "payout.updated||po_1||-7.00 EUR" + nothing},
+		{"mandate", "mandate.updated", `{"id":"mandate_1"}`, "mandate.updated||mandate_1||-" + nothing},
+		{"subscription", "customer.subscription.deleted", `{"id":"sub_1"}`, "subscription.updated||sub_1||-" + nothing},
+		{"unknown", "treasury.outbound_payment.posted", `{"id":"x"}`, "unmapped"},
+		{"unknown about an order we know", "charge.updated", `{` + ch + `}`, "unmapped|A1|||-" + nothing},
+		{"a type that looks like another", "Payment_intent.succeeded", `{"id":"x"}`, "unmapped"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e, err := decode(t, stripe.DefaultOptions(), c.word, c.object)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := said(e); got != c.want {
+				t.Errorf("said\n %s, want\n %s", got, c.want)
+			}
+			if e.ProviderEvent != (event.ProviderEvent{ID: "evt_1", IDAuthenticated: true, Type: c.word}) {
+				t.Errorf("provider event is %+v", e.ProviderEvent)
+			}
+			if e.Live == nil || !*e.Live || !e.OccurredAt.Equal(time.Unix(1700000000, 0)) {
+				t.Errorf("live %v, occurred at %v", e.Live, e.OccurredAt)
+			}
+		})
+	}
+}
+
+func TestDecodeDetails(t *testing.T) {
+	t.Run("failure of an intent", func(t *testing.T) {
+		e, err := decode(t, stripe.DefaultOptions(), "payment_intent.payment_failed",
+			`{"id":"pi_1","amount":1,"currency":"usd","last_payment_error":{"code":"card_declined","message":"No."}}`)
+		if err != nil || e.Payment.Failure == nil || *e.Payment.Failure != (event.Failure{Code: "card_declined", Message: "No."}) {
+			t.Errorf("failure %+v, %v", e.Payment, err)
+		}
+	})
+	t.Run("failure of a charge", func(t *testing.T) {
+		e, err := decode(t, stripe.DefaultOptions(), "charge.failed",
+			`{"id":"ch_1","amount":1,"currency":"usd","failure_code":"expired_card","payment_method_details":{"type":"card"}}`)
+		if err != nil || e.Payment.Failure == nil || e.Payment.Failure.Code != "expired_card" || e.Payment.Method != "card" {
+			t.Errorf("failure %+v, %v", e.Payment, err)
+		}
+	})
+	t.Run("evidence is due", func(t *testing.T) {
+		e, err := decode(t, stripe.DefaultOptions(), "charge.dispute.created",
+			`{"id":"dp_1","charge":"ch_1","amount":1,"currency":"usd","evidence_details":{"due_by":1700086400}}`)
+		if err != nil || !e.Dispute.DueBy.Equal(time.Unix(1700086400, 0)) {
+			t.Errorf("dispute %+v, %v", e.Dispute, err)
+		}
+	})
+	t.Run("customer reference", func(t *testing.T) {
+		o := stripe.DefaultOptions()
+		o.CustomerRef = "/data/object/metadata/customer"
+		e, err := decode(t, o, "payment_intent.succeeded", `{"id":"pi_1","amount_received":1,"currency":"usd","metadata":{"customer":"C7"}}`)
+		if err != nil || e.Merchant.CustomerRef != "C7" {
+			t.Errorf("merchant %+v, %v", e.Merchant, err)
+		}
+	})
+	t.Run("references are kept byte for byte", func(t *testing.T) {
+		e, err := decode(t, stripe.DefaultOptions(), "payment_intent.succeeded",
+			`{"id":"pi_1","amount_received":1,"currency":"usd","metadata":{"order_id":" A\u00e9\/1 "}}`)
+		if err != nil || e.Payment.OrderRef != " Aé/1 " {
+			t.Errorf("order ref %q, %v", e.Payment.OrderRef, err)
+		}
+	})
+	t.Run("order references in turn", func(t *testing.T) {
+		o := stripe.DefaultOptions()
+		o.OrderRef = []string{"/data/object/metadata/order_id", "/data/object/transfer_group"}
+		e, err := decode(t, o, "payment_intent.succeeded",
+			`{"id":"pi_1","amount_received":1,"currency":"usd","metadata":{"order_id":""},"transfer_group":"G1"}`)
+		if err != nil || e.Payment.OrderRef != "G1" {
+			t.Errorf("order ref %q, %v", e.Payment.OrderRef, err)
+		}
+	})
+}
+
+func TestThinEvent(t *testing.T) {
+	e, err := decodeBody(t, stripe.DefaultOptions(), `{"id":"evt_test_1","object":"v2.core.event","type":"v1.payment_intent.succeeded",
+		"created":"2025-10-04T15:13:32.232083866Z","livemode":false,"context":"acct_1","related_object":{"id":"pi_1","type":"payment_intent","url":"/v1/payment_intents/pi_1"}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.Type != event.PaymentReference || e.Completeness != event.NeedsFetch || e.Payment.ProviderRef != "pi_1" || e.MovesMoney() {
+		t.Errorf("a thin event says %s, %s", said(e), e.Completeness)
+	}
+	if want := time.Date(2025, 10, 4, 15, 13, 32, 232e6, time.UTC); e.OccurredAt != want {
+		t.Errorf("occurred at %v, want %v", e.OccurredAt, want)
+	}
+	if e.Live == nil || *e.Live || e.Merchant.Account != "acct_1" {
+		t.Errorf("live %v, merchant %+v", e.Live, e.Merchant)
+	}
+}
+
+func TestDecodeMalformed(t *testing.T) {
+	for _, c := range []struct{ name, body string }{
+		{"not JSON", `hello`},
+		{"no id", `{"object":"event","type":"payment_intent.succeeded"}`},
+		{"no type", `{"object":"event","id":"evt_1"}`},
+		{"another object", `{"object":"charge","id":"ch_1","type":"x"}`},
+		{"a time that is none", `{"object":"event","id":"e","type":"x","created":"yesterday"}`},
+		{"a time after all times", `{"object":"event","id":"e","type":"x","created":253402300800}`},
+		{"a thin time that is none", `{"object":"v2.core.event","id":"e","type":"x","created":"yesterday"}`},
+		{"no object", `{"object":"event","id":"e","type":"payment_intent.succeeded"}`},
+		{"no amount", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","currency":"usd"}}}`},
+		{"an amount of another member", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","currency":"usd","amount":1}}}`},
+		{"an amount in another case", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","currency":"usd","AMOUNT_RECEIVED":1}}}`},
+		{"no currency", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":1}}}`},
+		{"no such currency", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":1,"currency":"$"}}}`},
+		{"a fraction of a cent", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":1.5,"currency":"usd"}}}`},
+		{"an amount as text", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":"1","currency":"usd"}}}`},
+		{"an amount beyond int64", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":9223372036854775808,"currency":"usd"}}}`},
+		{"a negative amount", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":-1,"currency":"usd"}}}`},
+		{"two amounts", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":1,"amount_received":2,"currency":"usd"}}}`},
+		{"a charge that does not say", `{"object":"event","id":"e","type":"charge.succeeded","data":{"object":{"id":"ch_1","amount":1,"currency":"usd"}}}`},
+		{"a refund of nothing", `{"object":"event","id":"e","type":"refund.updated","data":{"object":{"id":"re_1","amount":1,"currency":"usd","status":"succeeded"}}}`},
+		{"a dispute of nothing", `{"object":"event","id":"e","type":"charge.dispute.created","data":{"object":{"id":"dp_1","amount":1,"currency":"usd"}}}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if e, err := decodeBody(t, stripe.DefaultOptions(), c.body); !errors.Is(err, provider.ErrMalformed) {
+				t.Errorf("decoded as %s with %v, want ErrMalformed", said(e), err)
+			}
+		})
+	}
+}
+
+func TestConnectedAccount(t *testing.T) {
+	o := stripe.DefaultOptions()
+	o.Account = "acct_ours"
+	for _, c := range []struct {
+		name, body string
+		refused    bool
+	}{
+		{"ours", `{"id":"e","object":"event","type":"x","account":"acct_ours"}`, false},
+		{"theirs", `{"id":"e","object":"event","type":"x","account":"acct_theirs"}`, true},
+		{"the platform's own", `{"id":"e","object":"event","type":"x"}`, true},
+		{"thin, ours", `{"id":"e","object":"v2.core.event","type":"x","context":"acct_ours"}`, false},
+		{"thin, theirs", `{"id":"e","object":"v2.core.event","type":"x","context":"acct_theirs"}`, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e, err := decodeBody(t, o, c.body)
+			var r *provider.Refusal
+			if errors.As(err, &r) != c.refused || (c.refused && r.Reason != provider.ReasonIdentity) {
+				t.Fatalf("got %v, want refused %v", err, c.refused)
+			}
+			if !c.refused && e.Merchant.Account != "acct_ours" {
+				t.Errorf("merchant is %+v", e.Merchant)
+			}
+		})
+	}
+	p, err := stripe.New(o, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Identity().Merchant; got != "acct_ours" {
+		t.Errorf("identity enforces %q", got)
+	}
+}
+
+func TestMoney(t *testing.T) {
+	for _, c := range []struct {
+		currency, minor, want string
+	}{
+		{"usd", "8805", "88.05 USD"},
+		{"eur", "0", "0.00 EUR"},
+		{"huf", "10000", "100.00 HUF"},
+		{"twd", "10000", "100.00 TWD"},
+		{"jpy", "500", "500 JPY"},
+		{"krw", "500", "500 KRW"},
+		{"clp", "500", "500 CLP"},
+		{"vnd", "500", "500 VND"},
+		{"xpf", "500", "500 XPF"},
+		{"isk", "500", "5.00 ISK"},
+		{"ugx", "500", "5.00 UGX"},
+		{"mga", "500", "500 MGA"},
+		{"kwd", "5120", "5.120 KWD"},
+		{"tnd", "5120", "5.120 TND"},
+		{"USD", "1", "0.01 USD"},
+	} {
+		t.Run(c.currency+" "+c.minor, func(t *testing.T) {
+			e, err := decode(t, stripe.DefaultOptions(), "payment_intent.succeeded", `{"id":"pi_1","amount_received":`+c.minor+`,"currency":"`+c.currency+`"}`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := e.Payment.Amount.String(); got != c.want {
+				t.Errorf("amount %s, want %s", got, c.want)
+			}
+		})
+	}
+}
