@@ -17,6 +17,7 @@ type Log interface {
 	Name() string
 	Partitions() int
 	// Ensure creates the group, at the start of the stream, wherever it is missing.
+	// A call that finds the group missing later on creates it again likewise.
 	Ensure(ctx context.Context) error
 	// Heartbeat announces this consumer as a member and returns how many members
 	// are alive, itself included; Leave takes the announcement back.

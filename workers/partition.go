@@ -1,0 +1,303 @@
+package workers
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/paybell/paybell/streams"
+)
+
+// partition runs the deliveries of one partition of a group for as long as a lease
+// on it is held. Its one goroutine owns all of its state; attempts and the wait for
+// new entries run beside it and report on channels.
+//
+// It adopts what earlier owners left pending and reads it in entry order, and only
+// then takes new entries. Every entry is in known until it is settled, so that
+// nothing which this owner has run, or is running, is run again when Redis hands it
+// out again, or when settling it fails.
+type partition struct {
+	*group
+	tenure *tenure
+	// attempts is the parent of every attempt's context. It ends with the tenure,
+	// or earlier when the grace of a stop has passed.
+	attempts context.Context
+	abort    context.CancelCauseFunc
+	// quit asks for the end: start nothing more, finish and settle what runs.
+	quit     chan struct{}
+	draining bool
+	// quitting: quit is closed. It is the consumer's.
+	quitting bool
+
+	lanes   lanes
+	known   map[string]*item
+	bytes   int64
+	settle  settling
+	running int
+	results chan *run
+
+	reader reader
+	timer  *time.Timer
+	// resume is when Redis is asked again after a failed call, probe when the next
+	// run may start after one found what the handler needs away.
+	redis, away   trouble
+	resume, probe time.Time
+
+	// inFlight counts the entries of the runs that are running.
+	inFlight int
+	shown    gauges
+	ids      []string // reused by start
+}
+
+func newPartition(g *group, t *tenure) *partition {
+	p := &partition{
+		group: g, tenure: t, quit: make(chan struct{}),
+		lanes:   newLanes(max(1, g.options.Attempts/2)),
+		known:   make(map[string]*item),
+		results: make(chan *run, g.slots),
+		reader:  newReader(),
+		timer:   time.NewTimer(time.Hour),
+		redis:   trouble{outage: &g.redisAway, initial: 100 * time.Millisecond, max: 2 * time.Second},
+		away:    trouble{outage: &g.handlerAway, initial: g.options.Backoff.Initial, max: g.options.Backoff.Max},
+	}
+	p.attempts, p.abort = context.WithCancelCause(t.ctx)
+	return p
+}
+
+// run returns when the lease is lost, or when it was asked to quit and everything
+// that ran is settled. In either case no attempt is running any more.
+func (p *partition) run() {
+	defer p.end()
+	for {
+		more := p.step()
+		if p.tenure.ctx.Err() != nil || p.draining && p.running == 0 && p.settle.empty() {
+			return
+		}
+		p.await(more)
+	}
+}
+
+// end waits for the attempts that still run; nothing they did is settled.
+func (p *partition) end() {
+	p.abort(context.Canceled)
+	for ; p.running > 0; p.running-- {
+		p.release(<-p.results)
+	}
+	p.reader.stop()
+	p.timer.Stop()
+	p.redis.ended()
+	p.away.ended()
+	p.show(gauges{})
+}
+
+// step does all that can be done now, and reports whether more can be done at once.
+func (p *partition) step() (more bool) {
+	if p.now().Before(p.resume) {
+		return false
+	}
+	more, err := p.work()
+	switch {
+	case p.tenure.ctx.Err() != nil:
+	case err == nil:
+		p.redis.ended()
+	case errors.Is(err, streams.ErrLeaseLost):
+		p.tenure.lose()
+	default:
+		p.resume = p.now().Add(p.redis.failed(err))
+	}
+	p.show(gauges{entries: len(p.known), held: p.lanes.held, inFlight: p.inFlight})
+	return more && err == nil
+}
+
+// work starts the next runs before it settles the last ones, so that the handler
+// works while Redis is talked to.
+func (p *partition) work() (more bool, err error) {
+	if len(p.settle.uncharge) > 0 {
+		// A take-back must be counted before its entry is charged again.
+		if err := p.flush(); err != nil {
+			return false, err
+		}
+	}
+	if err := p.dispatch(); err != nil {
+		return false, err
+	}
+	if err := p.flush(); err != nil {
+		return false, err
+	}
+	return p.read()
+}
+
+// await sleeps until something has happened. With more it only looks.
+func (p *partition) await(more bool) {
+	if more {
+		p.collect()
+		return
+	}
+	p.timer.Reset(p.sleep())
+	var guard chan<- struct{}
+	if p.lanes.guarded.len() > 0 && p.mayStart() && !p.now().Before(p.resume) {
+		guard = p.guard
+	}
+	quit := p.quit
+	if p.draining {
+		quit = nil
+	}
+	select {
+	case r := <-p.results:
+		p.absorb(r)
+		p.collect()
+	case w := <-p.reader.woke:
+		p.wake(w)
+	case guard <- struct{}{}:
+		p.startGuarded()
+	case <-quit:
+		p.draining = true
+		p.reader.stop()
+	case <-p.tenure.ctx.Done():
+	case <-p.timer.C:
+	}
+}
+
+// collect absorbs the results that are there already, so that they are settled in
+// one call.
+func (p *partition) collect() {
+	for {
+		select {
+		case r := <-p.results:
+			p.absorb(r)
+		default:
+			return
+		}
+	}
+}
+
+// sleep is how long nothing is due by the clock.
+func (p *partition) sleep() time.Duration {
+	const long = time.Hour
+	now := p.now()
+	switch {
+	case now.Before(p.resume):
+		return p.resume.Sub(now)
+	case p.draining || p.running >= p.slots:
+		return long
+	case now.Before(p.probe):
+		return p.probe.Sub(now)
+	case len(p.lanes.resting) > 0:
+		return max(0, p.lanes.due().Sub(now))
+	default:
+		return long
+	}
+}
+
+// mayStart reports whether another run may start.
+func (p *partition) mayStart() bool {
+	return !p.draining && p.running < p.slots && p.attempts.Err() == nil && !p.now().Before(p.probe)
+}
+
+// dispatch starts as many runs as there are slots and ready lanes.
+func (p *partition) dispatch() error {
+	if !p.mayStart() {
+		return nil
+	}
+	var runs []*run
+	now := p.now()
+	for p.running+len(runs) < p.slots {
+		r := p.lanes.next(p.perRun, now)
+		if r == nil {
+			break
+		}
+		runs = append(runs, r)
+	}
+	return p.start(runs)
+}
+
+// startGuarded starts a run under the pool's guard, which is held already.
+func (p *partition) startGuarded() {
+	r := p.lanes.nextGuarded()
+	if err := p.start([]*run{r}); err != nil {
+		p.release(r)
+		if errors.Is(err, streams.ErrLeaseLost) {
+			p.tenure.lose()
+			return
+		}
+		p.resume = p.now().Add(p.redis.failed(err))
+	}
+}
+
+// start charges what the runs hold, in one call, and starts them. When charging
+// fails nothing starts.
+func (p *partition) start(runs []*run) error {
+	if len(runs) == 0 {
+		return nil
+	}
+	p.ids = p.ids[:0]
+	for _, r := range runs {
+		for _, it := range r.items {
+			p.ids = append(p.ids, it.entry.ID)
+		}
+	}
+	counts, err := p.log.Charge(p.tenure.ctx, p.tenure.lease, p.ids)
+	if err == nil && len(counts) != len(p.ids) {
+		err = errCounts
+	}
+	if err == nil {
+		err = p.tenure.ctx.Err()
+	}
+	if err != nil {
+		now := p.now()
+		for _, r := range runs {
+			for _, it := range r.items {
+				it.doubt = true
+			}
+			p.lanes.finish(r, r.items, now)
+		}
+		return err
+	}
+	for _, r := range runs {
+		p.charged(r, counts[:len(r.items)])
+		counts = counts[len(r.items):]
+		p.running++
+		p.inFlight += len(r.items)
+		go p.attempt(p.attempts, r, p.deliveries(r), p.results)
+	}
+	return nil
+}
+
+// charged takes over the counts. Where an earlier Charge failed and yet counted,
+// the attempt that never ran is taken back.
+func (p *partition) charged(r *run, counts []int) {
+	for i, it := range r.items {
+		if it.doubt && counts[i] > it.charged+1 {
+			p.settle.uncharge = append(p.settle.uncharge, it)
+			counts[i]--
+		}
+		it.doubt = false
+		it.charged = counts[i]
+	}
+}
+
+func (p *partition) deliveries(r *run) []Delivery {
+	ds := make([]Delivery, len(r.items))
+	for i, it := range r.items {
+		d := &ds[i]
+		d.Record = it.entry.Record
+		d.Group, d.Partition, d.EntryID = p.name, p.tenure.lease.Partition, it.entry.ID
+		d.Attempt, d.Epoch = it.charged, p.tenure.lease.Epoch
+	}
+	return ds
+}
+
+// show brings the group's gauges from what this partition showed before to g.
+func (p *partition) show(g gauges) {
+	p.metrics.entries.Add(float64(g.entries - p.shown.entries))
+	p.metrics.heldNow.Add(float64(g.held - p.shown.held))
+	p.metrics.inFlight.Add(float64(g.inFlight - p.shown.inFlight))
+	p.shown = g
+}
+
+// release gives the pool's guard back if the run held it.
+func (p *partition) release(r *run) {
+	if r.guard {
+		<-p.guard
+	}
+}

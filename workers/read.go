@@ -1,0 +1,193 @@
+package workers
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/paybell/paybell/streams"
+)
+
+// stage is where the entries come from.
+type stage uint8
+
+const (
+	adopting stage = iota // make the old owners' pending entries ours
+	pending               // read our pending entries
+	taking                // read new entries
+)
+
+// entryOverhead is what an entry costs in memory beside its callback bytes, roughly.
+const entryOverhead = 2 << 10
+
+// reader is the reading side of a partition.
+type reader struct {
+	stage stage
+	// after is the last entry read in this stage; newest the last one taken, or
+	// found pending.
+	after, newest string
+	// mean is the size of an entry, as a moving average.
+	mean int64
+	// waiting: a goroutine waits for new entries and will report on woke.
+	waiting bool
+	woke    chan wake
+	cancel  context.CancelFunc
+	// idle counts the wakes in a row that came at once and brought nothing.
+	idle int
+}
+
+// wake is the end of one wait for new entries.
+type wake struct {
+	err   error
+	quick bool
+}
+
+func newReader() reader {
+	return reader{mean: entryOverhead, woke: make(chan wake, 1), cancel: func() {}}
+}
+
+// stop ends the wait for new entries without waiting for its end.
+func (r *reader) stop() { r.cancel() }
+
+// room is how many entries may be read now.
+func (p *partition) room() int {
+	bytes := p.options.PrefetchBytes - p.bytes
+	if bytes <= 0 {
+		return 0
+	}
+	return int(min(int64(p.options.Batch), int64(p.options.Prefetch-len(p.known)), 1+bytes/p.reader.mean))
+}
+
+// read reads one page, and reports whether the next step should come at once.
+func (p *partition) read() (more bool, err error) {
+	room := p.room()
+	if p.draining || p.reader.waiting || room <= 0 {
+		return false, nil
+	}
+	rd, lease := &p.reader, p.tenure.lease
+	var es []streams.Entry
+	switch rd.stage {
+	case adopting:
+		if err := p.log.Adopt(p.tenure.ctx, lease); err != nil {
+			return false, p.reread(err, adopting)
+		}
+		rd.stage, rd.after = pending, ""
+		return true, nil
+	case pending:
+		if es, err = p.log.Backlog(p.tenure.ctx, lease, rd.after, room); err != nil {
+			return false, p.reread(err, pending)
+		}
+		if len(es) == 0 {
+			rd.stage = taking
+		}
+	case taking:
+		if es, err = p.log.Take(p.tenure.ctx, lease, room); err != nil {
+			return false, p.reread(err, pending)
+		}
+		if len(es) < room {
+			p.listen(len(es) == 0)
+		}
+	}
+	if len(es) > 0 {
+		rd.after, rd.idle = es[len(es)-1].ID, 0
+		if rd.stage == taking || newer(rd.after, rd.newest) {
+			rd.newest = rd.after
+		}
+		p.accept(es)
+	}
+	return len(es) > 0 || !rd.waiting, nil
+}
+
+// reread prepares for reading again after a failed read. The failed call may have
+// delivered entries whose names were lost with its answer: only the whole pending
+// list tells.
+func (p *partition) reread(err error, from stage) error {
+	if !errors.Is(err, streams.ErrLeaseLost) {
+		p.reader.stage, p.reader.after = from, ""
+	}
+	return err
+}
+
+// accept takes entries over. What is known already is being dealt with.
+func (p *partition) accept(es []streams.Entry) {
+	for i := range es {
+		e := &es[i]
+		if p.known[e.ID] != nil {
+			continue
+		}
+		it := &item{entry: e, charged: e.Attempts, size: entryOverhead + int64(len(e.Record.Raw)+len(e.Record.Item))}
+		p.known[e.ID] = it
+		p.bytes += it.size
+		p.reader.mean += (it.size - p.reader.mean) / 16
+		switch {
+		case e.Gone:
+			p.metrics.lost.Inc()
+			p.logger.Error("pending entry was deleted before it was settled: its event is lost to this group",
+				"group", p.name, "partition", e.Partition, "entry_id", e.ID)
+			p.settle.done = append(p.settle.done, it)
+		case e.Err != nil:
+			p.bury(it, "unreadable", e.Err)
+		case e.Attempts >= p.options.Attempts:
+			p.bury(it, "crash", errCrash)
+		default:
+			it.key = e.Record.Event.OrderingKey()
+			it.suspect = e.Attempts > 0
+			it.solo = it.suspect
+			p.lanes.add(it)
+		}
+	}
+}
+
+// newer reports whether entry id a comes after b. Ids are two numbers without
+// leading zeros, so the longer of two is the greater; "" comes before all.
+func newer(a, b string) bool {
+	aMillis, aSeq, _ := strings.Cut(a, "-")
+	bMillis, bSeq, _ := strings.Cut(b, "-")
+	return cmp.Or(
+		cmp.Compare(len(aMillis), len(bMillis)), cmp.Compare(aMillis, bMillis),
+		cmp.Compare(len(aSeq), len(bSeq)), cmp.Compare(aSeq, bSeq)) > 0
+}
+
+// listen starts a wait for entries newer than those read. Waits that keep returning
+// at once although nothing is new are spaced out: a log may wake too often, but it
+// must not make this loop spin.
+func (p *partition) listen(nothing bool) {
+	rd := &p.reader
+	var pause time.Duration
+	if n := rd.idle - 3; n > 0 && nothing {
+		pause = min(time.Second, time.Millisecond<<min(n, 10))
+	}
+	ctx, cancel := context.WithCancel(p.tenure.ctx)
+	rd.waiting, rd.cancel = true, cancel
+	after, partition, woke := rd.newest, p.tenure.lease.Partition, rd.woke
+	p.listeners.Go(func() {
+		defer cancel()
+		if pause > 0 {
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+		}
+		started := time.Now()
+		err := p.log.Wait(ctx, partition, after)
+		woke <- wake{err: err, quick: time.Since(started) < time.Millisecond}
+	})
+}
+
+// wake notes that a wait has ended.
+func (p *partition) wake(w wake) {
+	p.reader.waiting = false
+	if w.err != nil {
+		if !p.draining && p.tenure.ctx.Err() == nil {
+			p.resume = p.now().Add(p.redis.failed(p.reread(w.err, pending)))
+		}
+		return
+	}
+	if w.quick {
+		p.reader.idle++
+	} else {
+		p.reader.idle = 0
+	}
+}
