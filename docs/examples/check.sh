@@ -84,7 +84,13 @@ events=$(for tag in $tags; do as paybell XRANGE "paybell:{$tag}:events" - +; don
 	grep -o '"id","evt_[a-z0-9]*"' | cut -d '"' -f 4 | sort)
 count=$(wc -l <<<"$events")
 [[ $count -eq 41 ]] || die "expected 41 events on the streams, found $count"
-echo "41 events on $(wc -w <<<"$tags") partitions"
+[[ $("$python" "$here/python/partitions.py" 16) == "$tags" ]] || die "partitions.py and the examples disagree about the tags"
+for tag in $tags; do
+	for key in $(as paybell XRANGE "paybell:{$tag}:events" - + | grep -o '"key","[^"]*"' | cut -d '"' -f 4); do
+		[[ $("$python" "$here/python/partitions.py" 16 "$key") == "$tag" ]] || die "partitions.py puts $key elsewhere than $tag"
+	done
+done
+echo "41 events on $(wc -w <<<"$tags") partitions, each where partitions.py says"
 
 # What the subscriber may not do.
 for command in "XADD paybell:{1768}:events * a b" "XTRIM paybell:{1768}:events MAXLEN 0" "DEL paybell:{1768}:events" \
