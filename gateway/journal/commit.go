@@ -1,0 +1,172 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+)
+
+// maxCommit bounds the bytes that one sync makes durable.
+const maxCommit = 8 << 20
+
+// Run commits what Append queues until ctx ends; then it commits what still waits
+// and returns. One sync serves every caller that waited for it: there is no timer,
+// a commit takes what has gathered while the last one was on its way to the disk.
+func (j *Journal) Run(ctx context.Context) error {
+	for {
+		select {
+		case r := <-j.in:
+			j.commit(j.gather(r))
+		case <-ctx.Done():
+			for {
+				select {
+				case r := <-j.in:
+					j.commit(j.gather(r))
+				default:
+					return nil
+				}
+			}
+		}
+	}
+}
+
+// gather takes what waits, up to maxCommit bytes.
+func (j *Journal) gather(first *request) []*request {
+	batch := []*request{first}
+	bytes := first.bytes()
+	for bytes < maxCommit {
+		select {
+		case r := <-j.in:
+			batch = append(batch, r)
+			bytes += r.bytes()
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+func (r *request) bytes() int64 {
+	var n int64
+	for _, p := range r.payloads {
+		n += headerLen + int64(len(p))
+	}
+	return n
+}
+
+// commit writes and syncs a batch and tells its callers.
+func (j *Journal) commit(batch []*request) {
+	accepted, err := j.write(batch)
+	for i, r := range batch {
+		if err == nil && !accepted[i] {
+			r.done <- ErrFull
+			continue
+		}
+		r.done <- err
+	}
+}
+
+// write puts the batch into the open segment. accepted says which requests fitted
+// the bounds; an error means that none was kept.
+func (j *Journal) write(batch []*request) (accepted []bool, err error) {
+	j.mu.Lock()
+	if j.failed != nil {
+		defer j.mu.Unlock()
+		return nil, j.failed
+	}
+	seg, err := j.open()
+	if err != nil {
+		defer j.mu.Unlock()
+		return nil, fmt.Errorf("%w: open a segment: %w", ErrFull, err)
+	}
+	var total int64
+	for _, s := range j.segments {
+		total += s.size
+	}
+	// Behind lost records the numbers go on after what was released, or the new
+	// ones would count as released.
+	next, size := max(seg.end(), j.released+1), seg.size
+	j.writing = seg
+	j.mu.Unlock()
+	defer func() {
+		j.mu.Lock()
+		j.writing = nil
+		j.mu.Unlock()
+	}()
+
+	// Only this goroutine writes, so the segment's tail cannot move meanwhile.
+	at := j.now().UnixMilli()
+	accepted = make([]bool, len(batch))
+	var b []byte
+	if size == 0 {
+		b = newHeader()
+		seg.salt = saltOf(b)
+	}
+	fresh := len(b)
+	var added []record
+	for i, r := range batch {
+		if total+int64(len(b))+r.bytes() > j.o.MaxBytes {
+			continue
+		}
+		accepted[i], r.first = true, next
+		for k, p := range r.payloads {
+			added = append(added, record{position: next, at: at, offset: size + int64(len(b)), length: int64(len(p))})
+			b = seg.salt.encode(b, next, at, k < len(r.payloads)-1, p)
+			next++
+		}
+	}
+	if len(b) == fresh {
+		return accepted, nil
+	}
+	if _, err := seg.file.Write(b); err != nil {
+		// Nothing was synced, so what was half written can be taken back; a full disk
+		// is then no worse than a full journal.
+		if terr := seg.file.Truncate(size); terr != nil {
+			return nil, j.fail(fmt.Errorf("take back a half-written record: %w", terr))
+		}
+		return nil, fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	if err := seg.file.Sync(); err != nil {
+		return nil, j.fail(fmt.Errorf("sync %s: %w", filepath.Base(seg.path), err))
+	}
+	j.mu.Lock()
+	seg.size = size + int64(len(b))
+	seg.records = append(seg.records, added...)
+	j.mu.Unlock()
+	return accepted, nil
+}
+
+// fail closes the journal to appends for good: after a failed sync the kernel may
+// have dropped dirty pages, and a second sync that succeeds would prove nothing.
+func (j *Journal) fail(err error) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+	j.log.Error("journal fails closed: no callback is accepted into it until the process is restarted on a sound disk", "err", err)
+	return j.failed
+}
+
+// open returns the segment to write to, a new one when the last is long enough.
+// j.mu is held.
+func (j *Journal) open() (*segment, error) {
+	first := j.released + 1
+	if n := len(j.segments); n > 0 {
+		last := j.segments[n-1]
+		if last.size < j.o.SegmentBytes {
+			return last, nil
+		}
+		first = max(last.end(), first)
+	}
+	path := filepath.Join(j.dir, segmentName(first))
+	f, err := j.disk.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := j.disk.SyncDir(j.dir); err != nil {
+		_ = f.Close() // the sync's error says more
+		return nil, err
+	}
+	seg := &segment{path: path, file: f, first: first}
+	j.segments = append(j.segments, seg)
+	return seg, nil
+}

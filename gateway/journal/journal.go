@@ -1,0 +1,270 @@
+// Package journal keeps opaque payloads in append-only local files until they
+// have been passed on. It knows nothing of events, Redis or HTTP.
+//
+// What it promises: a nil error of Append means that the payloads are on stable
+// storage, written and synced; they are read back in the order in which they were
+// appended; what is read was written, byte for byte (CRC-32C). It fails closed: after
+// a failed sync nothing more is accepted until the directory is opened again, because
+// the kernel may have dropped the pages that it could not write. A tail torn by a
+// crash is set aside; damage with good records behind it is set aside loudly, and
+// the good ones are kept. One process at a time holds the directory.
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// Options bound a journal.
+type Options struct {
+	// MaxBytes bounds the files together; beyond it Append returns ErrFull.
+	MaxBytes int64 `yaml:"max_bytes"`
+	// MaxAge is how old the oldest payload may become before Append returns ErrFull:
+	// what has not drained for so long would be too late to be worth a success reply.
+	MaxAge time.Duration `yaml:"max_age"`
+	// SegmentBytes is about how long one file grows; a file is removed when all of it
+	// has been passed on.
+	SegmentBytes int64 `yaml:"segment_bytes"`
+	// Queue bounds how many Append calls wait for a sync; beyond it ErrBusy.
+	Queue int `yaml:"queue"`
+}
+
+// DefaultOptions are the bounds used where none are given.
+func DefaultOptions() Options {
+	return Options{MaxBytes: 1 << 30, MaxAge: 24 * time.Hour, SegmentBytes: 16 << 20, Queue: 4096}
+}
+
+// Validate reports every problem, each with the path of its field.
+func (o Options) Validate() error {
+	var errs []error
+	if o.SegmentBytes < 4<<10 || o.SegmentBytes > 1<<30 {
+		errs = append(errs, errors.New("segment_bytes: must be between 4096 and 1073741824"))
+	}
+	if o.MaxBytes < 2*o.SegmentBytes {
+		errs = append(errs, errors.New("max_bytes: must be at least twice segment_bytes"))
+	}
+	if o.MaxAge < time.Second {
+		errs = append(errs, errors.New("max_age: must be at least 1s"))
+	}
+	if o.Queue < 1 || o.Queue > 1<<20 {
+		errs = append(errs, errors.New("queue: must be between 1 and 1048576"))
+	}
+	return errors.Join(errs...)
+}
+
+// Errors of a journal.
+var (
+	// ErrFull: a bound is reached, or the disk is; nothing was kept.
+	ErrFull = errors.New("journal: full")
+	// ErrBusy: too many appends wait for a sync; nothing was kept.
+	ErrBusy = errors.New("journal: busy")
+	// ErrFailed: a sync failed; the journal accepts nothing until it is opened again.
+	ErrFailed = errors.New("journal: failed")
+	// ErrLocked: another process holds the directory.
+	ErrLocked = errors.New("journal: directory is held by another process")
+	// ErrClosed: the journal was closed.
+	ErrClosed = errors.New("journal: closed")
+	// ErrTooLarge: a payload is longer than MaxPayload.
+	ErrTooLarge = errors.New("journal: payload too large")
+)
+
+// MaxPayload is the longest payload, in bytes.
+const MaxPayload = 32 << 20
+
+// Position is a place in the journal: payloads are numbered from 1 and numbers
+// are never used again, also not after a restart.
+type Position uint64
+
+// Entry is a payload at its position.
+type Entry struct {
+	Position Position
+	At       time.Time
+	Payload  []byte
+}
+
+// File is what a journal needs of a file; tests put failing disks behind it.
+type File interface {
+	Write(p []byte) (int, error)
+	ReadAt(p []byte, off int64) (int, error)
+	Truncate(size int64) error
+	Sync() error
+	Close() error
+}
+
+// Disk opens the files of a journal. OS is the real one.
+type Disk struct {
+	// Create makes a new file for appending and reading.
+	Create func(path string) (File, error)
+	// SyncDir makes creations and removals in a directory durable.
+	SyncDir func(path string) error
+}
+
+// OS is the operating system's disk.
+func OS() Disk {
+	return Disk{
+		Create: func(path string) (File, error) {
+			return os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o600)
+		},
+		SyncDir: syncDir,
+	}
+}
+
+// Deps are what a Journal is given.
+type Deps struct {
+	Logger *slog.Logger
+	Now    func() time.Time
+	Disk   Disk
+}
+
+// Journal is an open journal. Its methods are safe for concurrent use.
+type Journal struct {
+	dir  string
+	o    Options
+	log  *slog.Logger
+	now  func() time.Time
+	disk Disk
+	lock *os.File
+	in   chan *request
+
+	mu       sync.Mutex
+	segments []*segment // oldest first; the last is the one that grows
+	writing  *segment   // under a write now: it must not be removed
+	released Position
+	failed   error
+	closed   bool
+}
+
+// request is one Append waiting for its sync.
+type request struct {
+	payloads [][]byte
+	first    Position
+	done     chan error
+}
+
+// Report tells what Open found.
+type Report struct {
+	// Payloads are those not yet released.
+	Payloads int
+	// Torn counts bytes of an unfinished last record, Damaged those of damage with
+	// good records behind it; both were copied to the quarantine directory.
+	Torn, Damaged int64
+}
+
+// Open takes the directory, making it if needed, and reads what it holds.
+func Open(dir string, o Options, d Deps) (*Journal, Report, error) {
+	if err := o.Validate(); err != nil {
+		return nil, Report{}, fmt.Errorf("journal: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, quarantineDir), 0o700); err != nil {
+		return nil, Report{}, fmt.Errorf("journal: make directory: %w", err)
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, Report{}, err
+	}
+	j := &Journal{
+		dir: dir, o: o, log: d.Logger, now: d.Now, disk: d.Disk, lock: lock,
+		in: make(chan *request, o.Queue),
+	}
+	report, err := j.recover()
+	if err != nil {
+		return nil, report, errors.Join(err, lock.Close())
+	}
+	return j, report, nil
+}
+
+// Append keeps the payloads of one callback, all of them or none, and returns the
+// position of the first; the others follow it. A caller whose ctx ends learns only
+// that; its payloads may be kept all the same. Run must be running.
+func (j *Journal) Append(ctx context.Context, payloads [][]byte) (Position, error) {
+	for _, p := range payloads {
+		if len(p) > MaxPayload {
+			return 0, ErrTooLarge
+		}
+	}
+	r := &request{payloads: payloads, done: make(chan error, 1)}
+	if err := j.admit(r); err != nil {
+		return 0, err
+	}
+	select {
+	case err := <-r.done:
+		return r.first, err
+	case <-ctx.Done():
+		return 0, fmt.Errorf("journal: wait for the sync: %w", ctx.Err())
+	}
+}
+
+// admit queues a request unless a bound is reached already.
+func (j *Journal) admit(r *request) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch {
+	case j.closed:
+		return ErrClosed
+	case j.failed != nil:
+		return j.failed
+	}
+	if oldest := j.oldest(); !oldest.IsZero() && j.now().Sub(oldest) > j.o.MaxAge {
+		return fmt.Errorf("%w: the oldest payload is from %s", ErrFull, oldest.UTC().Format(time.RFC3339))
+	}
+	select {
+	case j.in <- r:
+		return nil
+	default:
+		return ErrBusy
+	}
+}
+
+// Stats is what a journal holds now.
+type Stats struct {
+	// Payloads are those not released; Bytes is what the files take.
+	Payloads int
+	Bytes    int64
+	// Oldest is when the oldest payload not released was appended.
+	Oldest time.Time
+	// Failed is the error after which nothing is accepted any more.
+	Failed error
+}
+
+// Stats tells what the journal holds.
+func (j *Journal) Stats() Stats {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s := Stats{Oldest: j.oldest(), Failed: j.failed}
+	for _, seg := range j.segments {
+		s.Bytes += seg.size
+		s.Payloads += len(seg.records) - seg.index(j.released+1)
+	}
+	return s
+}
+
+// oldest is the time of the oldest payload that is not released.
+func (j *Journal) oldest() time.Time {
+	for _, seg := range j.segments {
+		if at, ok := seg.timeFrom(j.released + 1); ok {
+			return at
+		}
+	}
+	return time.Time{}
+}
+
+// Close lets go of the directory. Run must have returned.
+func (j *Journal) Close() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return nil
+	}
+	j.closed = true
+	var errs []error
+	for _, seg := range j.segments {
+		errs = append(errs, seg.file.Close())
+	}
+	return errors.Join(append(errs, j.lock.Close())...)
+}
