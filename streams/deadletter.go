@@ -15,11 +15,11 @@ import (
 // DeadLetters reads the dead letters of any group.
 type DeadLetters struct {
 	rdb    Client
-	layout *Layout
+	layout Layout
 }
 
 // NewDeadLetters returns a reader of dead letters.
-func NewDeadLetters(rdb Client, layout *Layout) *DeadLetters {
+func NewDeadLetters(rdb Client, layout Layout) *DeadLetters {
 	return &DeadLetters{rdb: rdb, layout: layout}
 }
 
@@ -242,9 +242,10 @@ func deadLetterOf(partition int, m redis.XMessage) DeadLetter {
 		Consumer:  fields["consumer"],
 	}
 	l.Attempts, _ = strconv.Atoi(fields["attempts"]) // only settle.lua writes it
-	if ms, err := strconv.ParseInt(fields["dead_at"], 10, 64); err == nil {
-		l.DeadAt = time.UnixMilli(ms).UTC()
-	}
+	// The field dead_at says the same to within a millisecond; the id is what the
+	// list is ordered and bounded by.
+	id, _ := parseID(m.ID)                        // Redis gave it
+	l.DeadAt = time.UnixMilli(int64(id.ms)).UTC() //nolint:gosec // a time in ms
 	// A dead letter of an entry that could not be read, or was gone, has no record
 	// to show; its reason says so. Our own fields are unknown to ParseRecord, which
 	// passes them over.

@@ -38,7 +38,7 @@ type GroupOptions struct {
 // unless this very Group holds it.
 type Group struct {
 	write, read    Client
-	layout         *Layout
+	layout         Layout
 	name, consumer string
 	// owner differs with every Group, so that a restarted process, which has its
 	// old consumer name, does not pass for the one that was killed.
@@ -71,7 +71,7 @@ type part struct {
 // stable over restarts and unique in the group. It talks to nobody yet. The
 // caller keeps both clients (NewWriteClient, NewReadClient), ends what uses the
 // Group, closes the read client, and then the Group.
-func NewGroup(write, read Client, layout *Layout, name, consumer string, o GroupOptions, log *slog.Logger, reg prometheus.Registerer) (*Group, error) {
+func NewGroup(write, read Client, layout Layout, name, consumer string, o GroupOptions, log *slog.Logger, reg prometheus.Registerer) (*Group, error) {
 	for what, text := range map[string]string{"group": name, "consumer": consumer} {
 		if !groupForm.MatchString(text) {
 			return nil, fmt.Errorf("streams: %s %q: must be 1 to 64 letters, digits or any of . _ -", what, text)
@@ -109,14 +109,14 @@ func (g *Group) Ensure(ctx context.Context) error {
 
 // DeclareGroup creates a group in every partition where it is missing, at the
 // start of the stream, for a process that will not read it itself.
-func DeclareGroup(ctx context.Context, rdb Client, layout *Layout, name string) error {
+func DeclareGroup(ctx context.Context, rdb Client, layout Layout, name string) error {
 	if !groupForm.MatchString(name) {
 		return fmt.Errorf("streams: group %q: must be 1 to 64 letters, digits or any of . _ -", name)
 	}
 	return ensureGroup(ctx, rdb, layout, name)
 }
 
-func ensureGroup(ctx context.Context, rdb Client, layout *Layout, name string) error {
+func ensureGroup(ctx context.Context, rdb Client, layout Layout, name string) error {
 	pipe := rdb.Pipeline()
 	for i := range layout.Partitions() {
 		pipe.XGroupCreateMkStream(ctx, layout.Events(i), name, "0")

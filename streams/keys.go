@@ -27,11 +27,11 @@ type Layout struct {
 }
 
 // NewLayout lays out partitions under a prefix.
-func NewLayout(prefix string, partitions int) (*Layout, error) {
+func NewLayout(prefix string, partitions int) (Layout, error) {
 	if err := errors.Join(checkPrefix(prefix), checkPartitions(partitions)); err != nil {
-		return nil, fmt.Errorf("streams: layout: %w", err)
+		return Layout{}, fmt.Errorf("streams: layout: %w", err)
 	}
-	l := &Layout{prefix: prefix, tags: tags(partitions), heads: make([]string, partitions)}
+	l := Layout{prefix: prefix, tags: tags(partitions), heads: make([]string, partitions)}
 	for i, tag := range l.tags {
 		l.heads[i] = prefix + ":{" + tag + "}:"
 	}
@@ -53,41 +53,41 @@ func checkPartitions(n int) error {
 }
 
 // Partitions is how many partitions there are.
-func (l *Layout) Partitions() int { return len(l.heads) }
+func (l Layout) Partitions() int { return len(l.heads) }
 
 // Partition is the partition of an ordering key (event.Event.OrderingKey).
-func (l *Layout) Partition(orderingKey string) int { return partitionOf(orderingKey, len(l.heads)) }
+func (l Layout) Partition(orderingKey string) int { return partitionOf(orderingKey, len(l.heads)) }
 
 // Tag is the hash tag that the keys of a partition share.
-func (l *Layout) Tag(partition int) string { return l.tags[partition] }
+func (l Layout) Tag(partition int) string { return l.tags[partition] }
 
 // Events is the stream that holds a partition's entries.
-func (l *Layout) Events(partition int) string { return l.heads[partition] + "events" }
+func (l Layout) Events(partition int) string { return l.heads[partition] + "events" }
 
 // Seen is the mark of an event ID; it holds the fingerprint of the event's facts.
-func (l *Layout) Seen(partition int, eventID string) string {
+func (l Layout) Seen(partition int, eventID string) string {
 	return l.heads[partition] + "seen:" + eventID
 }
 
 // Lease is the hash that names the owner of a (group, partition) and its epoch.
-func (l *Layout) Lease(partition int, group string) string {
+func (l Layout) Lease(partition int, group string) string {
 	return l.heads[partition] + "lease:" + group
 }
 
 // Epoch is the last epoch given out for a (group, partition).
-func (l *Layout) Epoch(partition int, group string) string {
+func (l Layout) Epoch(partition int, group string) string {
 	return l.heads[partition] + "epoch:" + group
 }
 
 // Attempts is the hash of attempts charged to unsettled entries.
-func (l *Layout) Attempts(partition int, group string) string {
+func (l Layout) Attempts(partition int, group string) string {
 	return l.heads[partition] + "attempts:" + group
 }
 
 // Dead is the stream of a group's dead letters.
-func (l *Layout) Dead(partition int, group string) string {
+func (l Layout) Dead(partition int, group string) string {
 	return l.heads[partition] + "dead:" + group
 }
 
 // Members is the sorted set of a group's consumers by their last sign of life.
-func (l *Layout) Members(group string) string { return l.prefix + ":{members}:" + group }
+func (l Layout) Members(group string) string { return l.prefix + ":{members}:" + group }

@@ -13,11 +13,11 @@ import (
 // Stats reads how far every group has come, whoever created it.
 type Stats struct {
 	rdb    Client
-	layout *Layout
+	layout Layout
 }
 
 // NewStats returns a reader of stats. It only reads.
-func NewStats(rdb Client, layout *Layout) *Stats {
+func NewStats(rdb Client, layout Layout) *Stats {
 	return &Stats{rdb: rdb, layout: layout}
 }
 

@@ -20,7 +20,7 @@ import (
 // busier the door, the larger the batches.
 type Writer struct {
 	rdb    Client
-	layout *Layout
+	layout Layout
 	o      WriterOptions
 	m      *writerMetrics
 
@@ -44,7 +44,7 @@ type call struct {
 
 // NewWriter returns a writer that sends once Run runs. The caller keeps rdb,
 // which must not retry by itself (NewWriteClient), and closes it after Run.
-func NewWriter(rdb Client, layout *Layout, o WriterOptions, reg prometheus.Registerer) *Writer {
+func NewWriter(rdb Client, layout Layout, o WriterOptions, reg prometheus.Registerer) *Writer {
 	w := &Writer{rdb: rdb, layout: layout, o: o, m: newWriterMetrics(reg)}
 	w.ready.L = &w.mu
 	return w

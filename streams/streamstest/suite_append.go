@@ -1,0 +1,343 @@
+package streamstest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/paybell/paybell/streams"
+	"github.com/paybell/paybell/streams/event"
+)
+
+var appendCases = []contract{
+	{"G3RedeliveryIsOneEntry", redeliveryIsOneEntry},
+	{"G3ConcurrentCopiesAreOneEntry", concurrentCopiesAreOneEntry},
+	{"G3LostAnswerIsOneEntry", lostAnswerIsOneEntry},
+	{"G3OtherFactsAreAConflict", otherFactsAreAConflict},
+	{"G3WindowEnds", windowEnds},
+	{"G1ResendCompletesACallback", resendCompletesACallback},
+	{"G1NothingIsKeptOfALostServer", nothingIsKeptOfALostServer},
+	{"G1EveryRecordOfABigBatch", everyRecordOfABigBatch},
+	{"EntriesOfACallbackStandInOrder", entriesOfACallbackStandInOrder},
+	{"RawBytesSurvive", rawBytesSurvive},
+	{"ScriptsAreSentAgainWhereMissing", scriptsAreSentAgainWhereMissing},
+	{"TwoWritersOnSeveralConnections", twoWritersOnSeveralConnections},
+}
+
+func redeliveryIsOneEntry(t promise) {
+	b := New(t, t.addr)
+	r := Record("A1001", 1)
+	if got := b.Append(r); !slices.Equal(got, []event.Appended{event.New}) {
+		t.Fatalf("first: %v", got)
+	}
+	// A redelivery has other bytes, headers and times, and the same facts.
+	again := Record("A1001", 1)
+	again.Raw = []byte(`{"attempt":2}`)
+	again.Event.ReceivedAt = again.Event.ReceivedAt.Add(time.Hour)
+	again.Event.Raw.CallbackID = "cb_other"
+	again.Evidence.Headers = map[string]string{"Stripe-Signature": "t=2,v1=11"}
+	for range 3 {
+		if got := b.Append(again); !slices.Equal(got, []event.Appended{event.Duplicate}) {
+			t.Fatalf("again: %v", got)
+		}
+	}
+	es := b.Entries()
+	if len(es) != 1 {
+		t.Fatalf("%d entries", len(es))
+	}
+	if got := es[0].Values[event.FieldRaw]; got != string(r.Raw) {
+		t.Fatalf("the entry holds %q", got)
+	}
+	if n := b.Metric("paybell_streams_append_records_total", "duplicate"); n != 3 {
+		t.Fatalf("%v duplicates counted", n)
+	}
+}
+
+func concurrentCopiesAreOneEntry(t promise) {
+	benches := []*Bench{New(t, t.addr), New(t, t.addr)}
+	const events, copies = 20, 4
+	var (
+		wg    sync.WaitGroup
+		mu    sync.Mutex
+		fresh = make(map[string]int)
+	)
+	for _, b := range benches {
+		for range copies {
+			wg.Go(func() {
+				for i := range events {
+					r := Record("A1", i)
+					out, err := b.Writer.Append(t.Context(), time.Hour, []event.Record{r})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if out[0] == event.New {
+						mu.Lock()
+						fresh[r.Event.ID]++
+						mu.Unlock()
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if es := benches[0].Entries(); len(es) != events {
+		t.Fatalf("%d entries of %d events", len(es), events)
+	}
+	for id, n := range fresh {
+		if n != 1 {
+			t.Errorf("event %s was new %d times", id, n)
+		}
+	}
+	if len(fresh) != events {
+		t.Errorf("%d events were new", len(fresh))
+	}
+}
+
+func lostAnswerIsOneEntry(t promise) {
+	server := t.addr
+	for _, c := range []struct {
+		name string
+		lose int
+		err  bool
+	}{
+		{"once: the writer sends again", 1, false},
+		{"twice: the caller does", 2, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			proxy := NewProxy(t, server)
+			b := New(t, proxy.Addr(), func(o *streams.Options) { o.Prefix = "lost-" + strconv.Itoa(c.lose) })
+			b.Append(Record("warm", 0)) // the connection stands
+			records := Records("A1", 5)
+			proxy.LoseAnswers(c.lose)
+			_, err := b.Writer.Append(t.Context(), time.Hour, records)
+			if proxy.Lost() != c.lose {
+				t.Fatalf("%d answers were lost, so nothing was tried", proxy.Lost())
+			}
+			if errors.Is(err, streams.ErrUnavailable) != c.err || (err != nil) != c.err {
+				t.Fatalf("err = %v", err)
+			}
+			if got := b.Append(records...); slices.ContainsFunc(got, func(a event.Appended) bool { return a != event.Duplicate }) {
+				t.Fatalf("sent again: %v", got)
+			}
+			if n := len(b.Entries()); n != 1+len(records) {
+				t.Fatalf("%d entries", n)
+			}
+		})
+	}
+}
+
+func otherFactsAreAConflict(t promise) {
+	b := New(t, t.addr)
+	r := Record("A1001", 1)
+	b.Append(r)
+	other := Record("A1001", 1)
+	other.Event.Payment.Amount = &event.Money{Value: "0.01", Minor: 1, Exponent: 2, Currency: "EUR"}
+	other.Raw = []byte(`{"amount":1}`)
+	for range 3 {
+		if got := b.Append(other); !slices.Equal(got, []event.Appended{event.Conflicting}) {
+			t.Fatalf("other facts: %v", got)
+		}
+	}
+	// The first facts are still the known ones.
+	if got := b.Append(r); !slices.Equal(got, []event.Appended{event.Duplicate}) {
+		t.Fatalf("first facts again: %v", got)
+	}
+	es := b.Entries()
+	if len(es) != 2 {
+		t.Fatalf("%d entries: the conflict is kept once", len(es))
+	}
+	fields := make(map[string]string)
+	for k, v := range es[1].Values {
+		fields[k], _ = v.(string)
+	}
+	kept, err := event.ParseRecord(fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept.Event.Type != event.Conflict || kept.Event.ConflictOf != r.Event.ID || kept.Event.ID == r.Event.ID {
+		t.Fatalf("kept as type %s, id %s, of %s", kept.Event.Type, kept.Event.ID, kept.Event.ConflictOf)
+	}
+	if kept.Event.ProviderEvent.Type != other.Event.ProviderEvent.Type || kept.Event.Payment.Amount.Minor != 1 || !bytes.Equal(kept.Raw, other.Raw) {
+		t.Fatalf("the conflict does not say what the callback said: %+v", kept.Event)
+	}
+}
+
+func windowEnds(t promise) {
+	b := New(t, t.addr)
+	r := Record("A1001", 1)
+	if _, err := b.Writer.Append(t.Context(), time.Hour, []event.Record{r}); err != nil {
+		t.Fatal(err)
+	}
+	partition := b.Layout.Partition(r.Event.OrderingKey())
+	left, err := b.Write.PTTL(t.Context(), b.Layout.Seen(partition, r.Event.ID)).Result()
+	if err != nil || left > time.Hour || left < 59*time.Minute {
+		t.Fatalf("the mark lives for %v (%v)", left, err)
+	}
+	short := []event.Record{Record("A1001", 2)}
+	if _, err := b.Writer.Append(t.Context(), 50*time.Millisecond, short); err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, "an event is new again after its window", func() bool {
+		out, err := b.Writer.Append(t.Context(), time.Hour, short)
+		return err == nil && out[0] == event.New
+	})
+}
+
+func resendCompletesACallback(t promise) {
+	b := New(t, t.addr)
+	records := Records("A1", 5)
+	b.Append(records[0], records[3])
+	want := []event.Appended{event.Duplicate, event.New, event.New, event.Duplicate, event.New}
+	if got := b.Append(records...); !slices.Equal(got, want) {
+		t.Fatalf("got %v, want %v", got, want)
+	}
+	if n := len(b.Entries()); n != 5 {
+		t.Fatalf("%d entries", n)
+	}
+}
+
+func nothingIsKeptOfALostServer(t promise) {
+	o := streams.DefaultOptions()
+	b := New(t, t.addr)
+	o.Redis.Address = "127.0.0.1:1" // nobody listens there
+	rdb, err := streams.NewWriteClient(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rdb.Close() }()
+	w := streams.NewWriter(rdb, b.Layout, o.Writer, prometheus.NewRegistry())
+	defer Run(t, w)()
+	out, err := w.Append(t.Context(), time.Hour, Records("A1", 2))
+	if !errors.Is(err, streams.ErrUnavailable) || out != nil {
+		t.Fatalf("%v, %v", out, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := w.Append(ctx, time.Hour, Records("A1", 2)); !errors.Is(err, streams.ErrUnavailable) || !errors.Is(err, context.Canceled) {
+		t.Fatalf("a caller that gave up got %v", err)
+	}
+}
+
+func everyRecordOfABigBatch(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Writer.MaxBatch = 64 })
+	records := Records("A1", 300)
+	got := b.Append(records...)
+	if len(got) != 300 || slices.ContainsFunc(got, func(a event.Appended) bool { return a != event.New }) {
+		t.Fatalf("%v", got)
+	}
+	if n := len(b.Entries()); n != 300 {
+		t.Fatalf("%d entries", n)
+	}
+}
+
+func entriesOfACallbackStandInOrder(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) {
+		o.Partitions = 1
+		o.Writer.MaxBatch = 8
+		o.Writer.Connections = 4
+	})
+	records := Records("A1", 50)
+	b.Append(records...)
+	g := b.Group("points", "w1")
+	es := b.Take(g, b.Lease(g, 0), 100)
+	for i, id := range eventIDs(es) {
+		if id != records[i].Event.ID {
+			t.Fatalf("entry %d is not record %d", i, i)
+		}
+	}
+	if len(es) != 50 {
+		t.Fatalf("%d entries", len(es))
+	}
+}
+
+func rawBytesSurvive(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
+	r := Record("A1", 1)
+	r.Raw = make([]byte, 1<<20)
+	for i := range r.Raw {
+		r.Raw[i] = byte(i * 7 / 3) // NULs, line breaks and what is no UTF-8
+	}
+	b.Append(r)
+	g := b.Group("points", "w1")
+	l := b.Lease(g, 0)
+	es := b.Take(g, l, 1)
+	if len(es) != 1 || es[0].Err != nil || !bytes.Equal(es[0].Record.Raw, r.Raw) {
+		t.Fatalf("taken: %d entries", len(es))
+	}
+	if back := b.Backlog(g, l); len(back) != 1 || !bytes.Equal(back[0].Record.Raw, r.Raw) {
+		t.Fatalf("backlog: %d entries", len(back))
+	}
+	b.Settle(g, l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[0].ID, Attempts: 1, Reason: "rejected"}}})
+	page, err := streams.NewDeadLetters(b.Write, b.Layout).List(t.Context(), "points", streams.DeadLetterQuery{})
+	if err != nil || len(page.DeadLetters) != 1 || !bytes.Equal(page.DeadLetters[0].Record.Raw, r.Raw) {
+		t.Fatalf("dead letters: %d, %v", len(page.DeadLetters), err)
+	}
+}
+
+func scriptsAreSentAgainWhereMissing(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
+	flush := func() {
+		t.Helper()
+		if err := b.Write.ScriptFlush(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Append(Record("warm", 0))
+	flush()
+	records := Records("A1", 5)
+	if got := b.Append(records...); slices.ContainsFunc(got, func(a event.Appended) bool { return a != event.New }) {
+		t.Fatalf("append: %v", got)
+	}
+	if n := len(b.Entries()); n != 6 {
+		t.Fatalf("%d entries", n)
+	}
+	if n := b.Metric("paybell_streams_append_resent_total"); n != 5 {
+		t.Fatalf("%v sent again", n)
+	}
+	g := b.Group("points", "w1")
+	flush()
+	l := b.Lease(g, 0)
+	flush()
+	es := b.Take(g, l, 10)
+	flush()
+	if _, err := g.Charge(t.Context(), l, ids(es)); err != nil {
+		t.Fatal(err)
+	}
+	flush()
+	b.Settle(g, l, streams.Settlement{Done: ids(es)})
+	if p := b.Pending("points", 0); len(p) != 0 || len(es) != 6 {
+		t.Fatalf("%d taken, pending %v", len(es), p)
+	}
+}
+
+func twoWritersOnSeveralConnections(t promise) {
+	several := func(o *streams.Options) { o.Writer.Connections, o.Writer.MaxBatch = 4, 16 }
+	benches := []*Bench{New(t, t.addr, several), New(t, t.addr, several)}
+	const callers, each = 16, 20
+	var wg sync.WaitGroup
+	for i, b := range benches {
+		for c := range callers {
+			wg.Go(func() {
+				for n := range each {
+					r := Record("order-"+strconv.Itoa(c), i*each+n)
+					if _, err := b.Writer.Append(t.Context(), time.Hour, []event.Record{r}); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if n := len(benches[0].Entries()); n != 2*callers*each {
+		t.Fatalf("%d entries of %d events", n, 2*callers*each)
+	}
+}

@@ -1,0 +1,266 @@
+package streamstest
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/paybell/paybell/streams"
+)
+
+var leaseCases = []contract{
+	{"G5OneOwnerAtATime", oneOwnerAtATime},
+	{"G5RestartedProcessIsAnotherOwner", restartedProcessIsAnotherOwner},
+	{"G5StaleOwnerDoesNothing", staleOwnerDoesNothing},
+	{"G5EpochRisesAfterMemoryLoss", epochRisesAfterMemoryLoss},
+	{"G5NewOwnerAdoptsInOrder", newOwnerAdoptsInOrder},
+	{"G7AttemptsOutliveOwners", attemptsOutliveOwners},
+	{"MembersComeAndGo", membersComeAndGo},
+}
+
+// short is a lease that a test lets run out.
+func short(o *streams.Options) { o.LeaseTTL = 300 * time.Millisecond }
+
+func oneOwnerAtATime(t promise) {
+	b := New(t, t.addr)
+	first, second := b.Group("points", "w1"), b.Group("points", "w2")
+	l := b.Lease(first, 0)
+	if _, ok, err := second.Acquire(t.Context(), 0); ok || err != nil {
+		t.Fatalf("a second owner: %v, %v", ok, err)
+	}
+	if again := b.Lease(first, 0); again != l {
+		t.Fatalf("renewed as %+v, was %+v", again, l)
+	}
+	b.Lease(second, 1)                    // another partition is free
+	b.Lease(b.Group("eventlog", "w1"), 0) // another group has its own leases
+	if err := first.Release(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	if next := b.Lease(second, 0); next.Epoch <= l.Epoch {
+		t.Fatalf("epoch %d after %d", next.Epoch, l.Epoch)
+	}
+}
+
+func restartedProcessIsAnotherOwner(t promise) {
+	b := New(t, t.addr)
+	old := b.Lease(b.Group("points", "w1"), 0)
+	again := b.Group("points", "w1")
+	if _, ok, err := again.Acquire(t.Context(), 0); ok || err != nil {
+		t.Fatalf("the restarted consumer got its old lease: %v, %v", ok, err)
+	}
+	if _, err := again.Take(t.Context(), old, 1); !errors.Is(err, streams.ErrLeaseLost) {
+		t.Fatalf("it read under its old lease: %v", err)
+	}
+}
+
+func staleOwnerDoesNothing(t promise) {
+	b := New(t, t.addr)
+	bs := New(t, t.addr, short)
+	b.AppendTo(0, 4)
+	stale, fresh := bs.Group("points", "w1"), b.Group("points", "w2")
+	old := b.Lease(stale, 0)
+	es := b.Take(stale, old, 2)
+	if len(es) != 2 {
+		t.Fatalf("took %d", len(es))
+	}
+	var l streams.Lease
+	Eventually(t, "the lease runs out", func() bool {
+		var ok bool
+		var err error
+		l, ok, err = fresh.Acquire(t.Context(), 0)
+		return ok && err == nil
+	})
+	if l.Epoch <= old.Epoch {
+		t.Fatalf("epoch %d after %d", l.Epoch, old.Epoch)
+	}
+	ctx := t.Context()
+	for name, call := range map[string]func() error{
+		"Take":    func() error { _, err := stale.Take(ctx, old, 10); return err },
+		"Backlog": func() error { _, err := stale.Backlog(ctx, old, "", 10); return err },
+		"Adopt":   func() error { return stale.Adopt(ctx, old) },
+		"Charge":  func() error { _, err := stale.Charge(ctx, old, ids(es)); return err },
+		"Settle": func() error {
+			return stale.Settle(ctx, old, streams.Settlement{
+				Done: []string{es[0].ID}, Uncharge: ids(es), Dead: []streams.DeadLetter{{EntryID: es[1].ID, Reason: "rejected"}},
+			})
+		},
+		"Release": func() error { return stale.Release(ctx, old) },
+		// The right epoch does not make up for the wrong owner, nor the other way round.
+		"Take with the new epoch": func() error { _, err := stale.Take(ctx, l, 10); return err },
+		"Take with an old epoch":  func() error { _, err := fresh.Take(ctx, old, 10); return err },
+	} {
+		if err := call(); !errors.Is(err, streams.ErrLeaseLost) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if p := b.Pending("points", 0); !slices.Equal(p, ids(es)) {
+		t.Errorf("pending %v, were %v", p, ids(es))
+	}
+	if n := b.Write.Exists(ctx, b.Layout.Attempts(0, "points"), b.Layout.Dead(0, "points")).Val(); n != 0 {
+		t.Errorf("the stale owner left attempts or dead letters")
+	}
+	if again := b.Lease(fresh, 0); again != l {
+		t.Errorf("the lease was disturbed: %+v, was %+v", again, l)
+	}
+	if got := b.Take(fresh, l, 10); len(got) != 2 {
+		t.Errorf("the new owner got %d of the 2 new entries", len(got))
+	}
+	if n := b.Metric("paybell_streams_group_leases_total", "points", "lost"); n != 1 {
+		t.Errorf("the fresh bench counted %v lost leases", n)
+	}
+}
+
+func epochRisesAfterMemoryLoss(t promise) {
+	b := New(t, t.addr)
+	g := b.Group("points", "w1")
+	last := b.Lease(g, 0)
+	for range 3 {
+		// What remains of the old memory is the server's clock.
+		Eventually(t, "the clock moves on", func() bool {
+			return b.Write.Time(t.Context()).Val().UnixMilli() > last.Epoch
+		})
+		if err := b.Write.FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := g.Take(t.Context(), last, 1); !errors.Is(err, streams.ErrLeaseLost) {
+			t.Fatalf("the lease outlived the memory: %v", err)
+		}
+		next := b.Lease(g, 0)
+		if next.Epoch <= last.Epoch {
+			t.Fatalf("epoch %d after %d", next.Epoch, last.Epoch)
+		}
+		last = next
+	}
+	// Many changes of owner within one millisecond rise all the same.
+	for range 20 {
+		if err := g.Release(t.Context(), last); err != nil {
+			t.Fatal(err)
+		}
+		next := b.Lease(g, 0)
+		if next.Epoch <= last.Epoch {
+			t.Fatalf("epoch %d after %d", next.Epoch, last.Epoch)
+		}
+		last = next
+	}
+	// An epoch from a clock ahead of ours is passed, and keeps all of its digits.
+	ahead := time.Now().Add(1000 * time.Hour).UnixMilli()
+	if err := b.Write.Set(t.Context(), b.Layout.Epoch(0, "points"), ahead, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Release(t.Context(), last); err != nil {
+		t.Fatal(err)
+	}
+	if next := b.Lease(g, 0); next.Epoch != ahead+1 {
+		t.Fatalf("epoch %d after %d", next.Epoch, ahead)
+	}
+}
+
+func newOwnerAdoptsInOrder(t promise) {
+	b := New(t, t.addr)
+	bs := New(t, t.addr, short)
+	events := b.AppendTo(0, 30)
+	// Three owners die one after another, each with entries pending.
+	for _, name := range []string{"w3", "w1", "w2"} {
+		dead := bs.Group("points", name)
+		var l streams.Lease
+		Eventually(t, "the lease of the one before runs out", func() (ok bool) {
+			l, ok, _ = dead.Acquire(t.Context(), 0)
+			return ok
+		})
+		b.Take(dead, l, 7)
+	}
+	g := b.Group("points", "w4")
+	var l streams.Lease
+	Eventually(t, "the last lease runs out", func() (ok bool) {
+		l, ok, _ = g.Acquire(t.Context(), 0)
+		return ok
+	})
+	if back := b.Backlog(g, l); len(back) != 0 {
+		t.Fatalf("%d entries of others before they were adopted", len(back))
+	}
+	if err := g.Adopt(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	back := b.Backlog(g, l)
+	if got := eventIDs(back); !slices.Equal(got, events[:21]) {
+		t.Fatalf("backlog of %d entries is not the first 21 in order", len(got))
+	}
+	if got := eventIDs(b.Take(g, l, 100)); !slices.Equal(got, events[21:]) {
+		t.Fatalf("took %d entries, not the last 9 in order", len(got))
+	}
+	if n := b.Metric("paybell_streams_group_adopted_total", "points"); n != 21 {
+		t.Fatalf("%v adopted", n)
+	}
+	// Whoever acks for the dead ones has no effect on what is left.
+	b.Settle(g, l, streams.Settlement{Done: ids(back)})
+	if p := b.Pending("points", 0); len(p) != 9 {
+		t.Fatalf("%d pending", len(p))
+	}
+}
+
+func attemptsOutliveOwners(t promise) {
+	b := New(t, t.addr)
+	bs := New(t, t.addr, short)
+	b.AppendTo(0, 3)
+	dead := bs.Group("points", "w1")
+	old := b.Lease(dead, 0)
+	es := b.Take(dead, old, 3)
+	for i := range es {
+		if es[i].Attempts != 0 {
+			t.Fatalf("a new entry has %d attempts", es[i].Attempts)
+		}
+	}
+	counts, err := dead.Charge(t.Context(), old, []string{es[1].ID, es[1].ID, es[2].ID})
+	if err != nil || !slices.Equal(counts, []int{1, 2, 1}) {
+		t.Fatalf("charged %v, %v", counts, err)
+	}
+	g := b.Group("points", "w2")
+	var l streams.Lease
+	Eventually(t, "the lease runs out", func() (ok bool) {
+		l, ok, _ = g.Acquire(t.Context(), 0)
+		return ok
+	})
+	if err := g.Adopt(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	var got []int
+	for _, e := range b.Backlog(g, l) {
+		got = append(got, e.Attempts)
+	}
+	if !slices.Equal(got, []int{0, 2, 1}) {
+		t.Fatalf("attempts %v", got)
+	}
+}
+
+func membersComeAndGo(t promise) {
+	b := New(t, t.addr)
+	bs := New(t, t.addr, func(o *streams.Options) { o.LeaseTTL = 1500 * time.Millisecond })
+	g1, g2 := bs.Group("points", "w1"), bs.Group("points", "w2")
+	beat := func(g *streams.Group) int {
+		t.Helper()
+		n, err := g.Heartbeat(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := beat(g1); n != 1 {
+		t.Fatalf("%d members", n)
+	}
+	if n := beat(g2); n != 2 {
+		t.Fatalf("%d members", n)
+	}
+	if n := beat(b.Group("eventlog", "w1")); n != 1 {
+		t.Fatalf("%d members of another group", n)
+	}
+	if err := g2.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := beat(g1); n != 1 {
+		t.Fatalf("%d members after one left", n)
+	}
+	if n := beat(g2); n != 2 {
+		t.Fatalf("%d members", n)
+	}
+	Eventually(t, "a member that is silent is forgotten", func() bool { return beat(g1) == 1 })
+}

@@ -1,0 +1,327 @@
+package streamstest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/paybell/paybell/streams"
+	"github.com/paybell/paybell/streams/event"
+)
+
+var readCases = []contract{
+	{"G4GroupGetsEventsFromBeforeItsTime", groupGetsEventsFromBeforeItsTime},
+	{"G4MissingGroupIsCreatedAgain", missingGroupIsCreatedAgain},
+	{"EveryGroupGetsEveryEvent", everyGroupGetsEveryEvent},
+	{"TakeIsBounded", takeIsBounded},
+	{"BacklogIsPagedAndMovesNothing", backlogIsPagedAndMovesNothing},
+	{"GoneEntriesAreShown", goneEntriesAreShown},
+	{"GoneEntriesOfOthersAreCounted", goneEntriesOfOthersAreCounted},
+	{"UnreadableEntriesAreShown", unreadableEntriesAreShown},
+	{"ForeignConsumersStrandNothing", foreignConsumersStrandNothing},
+	{"WaitWakesForNews", waitWakesForNews},
+	{"WaitEndsWithItsContext", waitEndsWithItsContext},
+}
+
+func groupGetsEventsFromBeforeItsTime(t promise) {
+	b := New(t, t.addr)
+	events := b.AppendTo(0, 3)
+	g := b.Group("late", "w1")
+	if err := g.Ensure(t.Context()); err != nil {
+		t.Fatalf("creating what exists: %v", err)
+	}
+	if got := eventIDs(b.Take(g, b.Lease(g, 0), 10)); !slices.Equal(got, events) {
+		t.Fatalf("took %v, appended %v", got, events)
+	}
+}
+
+func missingGroupIsCreatedAgain(t promise) {
+	b := New(t, t.addr)
+	events := b.AppendTo(0, 3)
+	g := b.Group("points", "w1")
+	l := b.Lease(g, 0)
+	calls := map[string]func() ([]streams.Entry, error){
+		"Take":    func() ([]streams.Entry, error) { return g.Take(t.Context(), l, 10) },
+		"Adopt":   func() ([]streams.Entry, error) { return nil, g.Adopt(t.Context(), l) },
+		"Backlog": func() ([]streams.Entry, error) { return g.Backlog(t.Context(), l, "", 10) },
+	}
+	for name, call := range calls {
+		if err := b.Write.XGroupDestroy(t.Context(), b.Layout.Events(0), "points").Err(); err != nil {
+			t.Fatal(err)
+		}
+		es, err := call()
+		if err != nil {
+			t.Fatalf("%s without a group: %v", name, err)
+		}
+		if name != "Take" {
+			es = b.Take(g, l, 10)
+		}
+		if got := eventIDs(es); !slices.Equal(got, events) {
+			t.Fatalf("%s: the group starts again with %v, not at the first entry", name, got)
+		}
+	}
+	if n := b.Metric("paybell_streams_group_recreated_total", "points"); n != float64(len(calls)) {
+		t.Fatalf("%v recreated", n)
+	}
+	// The whole memory is lost, the stream with it.
+	if err := b.Write.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	l = b.Lease(g, 0)
+	if es := b.Take(g, l, 10); len(es) != 0 {
+		t.Fatalf("took %d from nothing", len(es))
+	}
+	events = b.AppendTo(0, 2)
+	if got := eventIDs(b.Take(g, l, 10)); !slices.Equal(got, events) {
+		t.Fatalf("after the loss: %v", got)
+	}
+}
+
+func everyGroupGetsEveryEvent(t promise) {
+	b := New(t, t.addr)
+	events := b.AppendTo(1, 5)
+	for _, name := range []string{"orderstatus", "points", "eventlog"} {
+		g := b.Group(name, "w1")
+		l := b.Lease(g, 1)
+		es := b.Take(g, l, 10)
+		if got := eventIDs(es); !slices.Equal(got, events) {
+			t.Fatalf("%s took %v", name, got)
+		}
+		b.Settle(g, l, streams.Settlement{Done: ids(es)})
+	}
+	if n := len(b.Entries()); n != 5 {
+		t.Fatalf("%d entries after all groups settled", n)
+	}
+}
+
+func takeIsBounded(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions, o.TakeBytes = 1, 64<<10 })
+	for i := range 12 {
+		r := Record("A1", i)
+		r.Raw = make([]byte, 15<<10)
+		b.Append(r)
+	}
+	g := b.Group("points", "w1")
+	l := b.Lease(g, 0)
+	if es := b.Take(g, l, 0); len(es) != 0 {
+		t.Fatalf("none asked for, %d taken", len(es))
+	}
+	if es := b.Take(g, l, 1); len(es) != 1 {
+		t.Fatalf("one asked for, %d taken", len(es))
+	}
+	// The size is known now: 64 KiB hold 4 of them.
+	if es := b.Take(g, l, 100); len(es) < 2 || len(es) > 4 {
+		t.Fatalf("%d taken", len(es))
+	}
+	if back, err := g.Backlog(t.Context(), l, "", 100); err != nil || len(back) < 2 || len(back) > 4 {
+		t.Fatalf("%d in the backlog, %v", len(back), err)
+	}
+}
+
+func backlogIsPagedAndMovesNothing(t promise) {
+	b := New(t, t.addr)
+	events := b.AppendTo(0, 20)
+	g := b.Group("points", "w1")
+	l := b.Lease(g, 0)
+	b.Take(g, l, 20)
+	for range 2 {
+		if got := eventIDs(b.Backlog(g, l)); !slices.Equal(got, events) {
+			t.Fatalf("backlog %v", got)
+		}
+	}
+	es, err := g.Backlog(t.Context(), l, "", 3)
+	if err != nil || !slices.Equal(eventIDs(es), events[:3]) {
+		t.Fatalf("first page: %v, %v", eventIDs(es), err)
+	}
+	ps, err := b.Write.XPendingExt(t.Context(), &redis.XPendingExtArgs{
+		Stream: b.Layout.Events(0), Group: "points", Start: "-", End: "+", Count: 100,
+	}).Result()
+	if err != nil || len(ps) != 20 || ps[0].RetryCount != 1 {
+		t.Fatalf("%d pending, delivered %d times: reading the backlog delivers nothing (%v)", len(ps), ps[0].RetryCount, err)
+	}
+}
+
+func goneEntriesAreShown(t promise) {
+	b := New(t, t.addr)
+	b.AppendTo(0, 3)
+	g := b.Group("points", "w1")
+	l := b.Lease(g, 0)
+	es := b.Take(g, l, 10)
+	if _, err := g.Charge(t.Context(), l, ids(es)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Write.XDel(t.Context(), b.Layout.Events(0), es[1].ID).Err(); err != nil {
+		t.Fatal(err)
+	}
+	back := b.Backlog(g, l)
+	if !slices.Equal(ids(back), ids(es)) {
+		t.Fatalf("backlog %v, taken %v", ids(back), ids(es))
+	}
+	for i, e := range back {
+		if e.Gone != (i == 1) || e.Err != nil || e.Attempts != 1 {
+			t.Fatalf("entry %d: %+v", i, e)
+		}
+	}
+	b.Settle(g, l, streams.Settlement{Done: ids(back)})
+	if p := b.Pending("points", 0); len(p) != 0 {
+		t.Fatalf("pending %v", p)
+	}
+}
+
+func goneEntriesOfOthersAreCounted(t promise) {
+	b := New(t, t.addr)
+	events := b.AppendTo(0, 3)
+	dead := b.Group("points", "w1")
+	old := b.Lease(dead, 0)
+	es := b.Take(dead, old, 10)
+	if err := dead.Release(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Write.XDel(t.Context(), b.Layout.Events(0), es[0].ID).Err(); err != nil {
+		t.Fatal(err)
+	}
+	g := b.Group("points", "w2")
+	l := b.Lease(g, 0)
+	if err := g.Adopt(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	if got := eventIDs(b.Backlog(g, l)); !slices.Equal(got, events[1:]) {
+		t.Fatalf("backlog %v", got)
+	}
+	if n := b.Metric("paybell_streams_group_lost_total", "points"); n != 1 {
+		t.Fatalf("%v lost", n)
+	}
+	if p := b.Pending("points", 0); !slices.Equal(p, ids(es[1:])) {
+		t.Fatalf("pending %v", p)
+	}
+}
+
+func unreadableEntriesAreShown(t promise) {
+	b := New(t, t.addr)
+	if err := b.Write.XAdd(t.Context(), &redis.XAddArgs{Stream: b.Layout.Events(0), Values: []string{"hello", "world"}}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	events := b.AppendTo(0, 1)
+	g := b.Group("points", "w1")
+	l := b.Lease(g, 0)
+	es := b.Take(g, l, 10)
+	if len(es) != 2 || es[0].Err == nil || es[0].Gone || es[1].Err != nil || es[1].Record.Event.ID != events[0] {
+		t.Fatalf("taken %+v", es)
+	}
+	if !errors.Is(es[0].Err, event.ErrRecord) {
+		t.Fatalf("err = %v", es[0].Err)
+	}
+	b.Settle(g, l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[0].ID, Reason: "unreadable", Error: es[0].Err.Error()}}})
+	m, err := b.Write.XRange(t.Context(), b.Layout.Dead(0, "points"), "-", "+").Result()
+	if err != nil || len(m) != 1 || m[0].Values["hello"] != "world" {
+		t.Fatalf("the dead letter keeps the fields as they were: %v, %v", m, err)
+	}
+}
+
+func foreignConsumersStrandNothing(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.LeaseTTL = 200 * time.Millisecond })
+	now := time.Now()
+	o := b.Options.Group()
+	o.Now = func() time.Time { return now }
+	events := b.AppendTo(0, 3)
+	g := b.GroupWith("points", "w1", o)
+	l := b.Lease(g, 0)
+	// An operator reads in our group, and goes home.
+	if err := b.Write.XReadGroup(t.Context(), &redis.XReadGroupArgs{
+		Group: "points", Consumer: "operator", Streams: []string{b.Layout.Events(0), ">"}, Count: 2, Block: -1,
+	}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if got := eventIDs(b.Take(g, l, 10)); !slices.Equal(got, events[2:]) {
+		t.Fatalf("took %v", got)
+	}
+	var got []string
+	Eventually(t, "the operator's entries come back", func() bool {
+		l = b.Lease(g, 0)
+		now = now.Add(time.Second)
+		got = append(got, eventIDs(b.Take(g, l, 1))...)
+		return len(got) == 2
+	})
+	if !slices.Equal(got, events[:2]) {
+		t.Fatalf("took over %v, want %v", got, events[:2])
+	}
+	// What lies before them is no news.
+	start := time.Now()
+	if err := g.Wait(t.Context(), 0, ids(b.Backlog(g, l))[0]); err != nil || time.Since(start) < b.Options.Block/2 {
+		t.Fatalf("woke after %v, %v", time.Since(start), err)
+	}
+}
+
+func waitWakesForNews(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Block = 5 * time.Second })
+	b.AppendTo(0, 2)
+	g := b.Group("points", "w1")
+	l := b.Lease(g, 0)
+	// With something to take it returns at once.
+	if err := g.Wait(t.Context(), 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	es := b.Take(g, l, 10)
+	b.Settle(g, l, streams.Settlement{Done: ids(es)})
+	b.Take(g, l, 10)
+	woke := make(chan error, 1)
+	go func() { woke <- g.Wait(t.Context(), 0, "") }()
+	// The old entries are no reason to wake, whatever "after" says.
+	select {
+	case err := <-woke:
+		t.Fatalf("woke without news: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	start := time.Now()
+	b.AppendTo(0, 1)
+	if err := <-woke; err != nil || time.Since(start) > 3*time.Second {
+		t.Fatalf("woke after %v, %v", time.Since(start), err)
+	}
+	if p := b.Pending("points", 0); len(p) != 0 {
+		t.Fatalf("waiting delivered %v", p)
+	}
+	// One that knows nothing yet learns from an empty Take what is old.
+	other := b.Group("points", "w2")
+	if err := g.Release(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	l = b.Lease(other, 0)
+	b.Take(other, l, 10)
+	if es := b.Take(other, l, 10); len(es) != 0 {
+		t.Fatalf("took %d", len(es))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := other.Wait(ctx, 0, ""); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("woke without news: %v", err)
+	}
+}
+
+func waitEndsWithItsContext(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Block = 3 * time.Second })
+	g := b.Group("points", "w1")
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		start := time.Now()
+		err := g.Wait(ctx, 0, "")
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > time.Second {
+			t.Fatalf("%v after %v", err, time.Since(start))
+		}
+	}
+	// One read was left behind, not three; it ends with the client.
+	if n := b.Read.PoolStats().TotalConns; n != 1 {
+		t.Fatalf("%d connections", n)
+	}
+	start := time.Now()
+	if err := b.Read.Close(); err != nil {
+		t.Fatal(err)
+	}
+	g.Close()
+	if time.Since(start) > 2*time.Second {
+		t.Fatalf("the read outlived its client by %v", time.Since(start))
+	}
+}
