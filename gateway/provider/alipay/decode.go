@@ -111,8 +111,9 @@ func trade(r *reader, ev *event.Event, st status, word string) {
 		Amount:      r.yuan(paramTotal),
 		Final:       st.final,
 	}
-	if payment.OrderRef == "" && payment.ProviderRef == "" {
-		r.fail(fmt.Errorf("%w: the trade has neither out_trade_no nor trade_no", provider.ErrMalformed))
+	if payment.ProviderRef == "" {
+		// It names the capture: without it two notices of one payment would count twice.
+		r.fail(fmt.Errorf("%w: the trade has no trade_no", provider.ErrMalformed))
 		return
 	}
 	ev.Payment = payment
@@ -132,8 +133,8 @@ func trade(r *reader, ev *event.Event, st status, word string) {
 		}
 		ev.OccurredAt = r.time(paramPaid)
 	case event.RefundSucceeded:
-		// What was paid is known here as well, and the notice of the payment may come
-		// later or never.
+		// What was paid is said here as well, for whoever never saw the notice of the
+		// payment. The order still waits for that one before it counts as paid.
 		payment.Captured = payment.Amount
 		payment.ParentRef = payment.ProviderRef
 		if payment.RefundedTotal == nil && word == "TRADE_CLOSED" {

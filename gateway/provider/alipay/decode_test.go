@@ -2,6 +2,7 @@ package alipay_test
 
 import (
 	"errors"
+	"strconv"
 	"testing"
 	"time"
 
@@ -97,7 +98,7 @@ func TestMalformedTrades(t *testing.T) {
 		{"an amount too large", form{"total_amount": "99999999999999999999.00"}},
 		{"paid without an amount", form{"total_amount": "-"}},
 		{"a negative refund", form{"refund_fee": "-1.00"}},
-		{"no reference at all", form{"out_trade_no": "-", "trade_no": "-"}},
+		{"no trade_no", form{"trade_no": "-"}},
 		{"a reference that is not UTF-8", form{"out_trade_no": "\xff\xfe"}},
 		{"a character set nobody knows", form{"charset": "ebcdic", "out_trade_no": "\xc1\xc2"}},
 		{"a reference that is not GBK", form{"charset": "gbk", "out_trade_no": "\xff\xff"}},
@@ -194,4 +195,76 @@ func TestNoBuyerInEvent(t *testing.T) {
 	if !holds(t, d.Event, "A1001") {
 		t.Error("the event does not hold the order: this tests nothing")
 	}
+}
+
+// TestTradesFoldInAnyOrder folds a trade's notices in every order of arrival.
+func TestTradesFoldInAnyOrder(t *testing.T) {
+	p, _ := account(t, options(t))
+	var events []event.Event
+	for i, changes := range []form{
+		{"trade_status": "WAIT_BUYER_PAY", "gmt_payment": "-"},
+		{},
+		{"refund_fee": "8.00", "gmt_refund": "2026-03-04 14:00:00", "out_biz_no": "R1"},
+		{"refund_fee": "20.00", "gmt_refund": "2026-03-04 15:00:00", "out_biz_no": "R2"},
+		{"trade_status": "TRADE_FINISHED", "refund_fee": "20.00"},
+	} {
+		changes["notify_id"] = "n" + strconv.Itoa(i)
+		f := trade(changes)
+		e := believed(t, p, f.signed(t, keyNamed(t, "usual"), f.canonical())).Event
+		e.ID, e.Account, e.Namespace = f["notify_id"], "alipay-main", "shop"
+		events = append(events, e)
+	}
+	orders := 0
+	permute(events, func(events []event.Event) {
+		orders++
+		var o event.Order
+		for i := range events {
+			o.Apply(&events[i])
+			o.Apply(&events[len(events)-1-i])
+		}
+		if o.Status() != event.StatusPartiallyRefunded || o.Captured().Value != "88.00" || o.Refunded().Value != "20.00" || !o.Final() {
+			t.Fatalf("%s, captured %s, refunded %s, final %v", o.Status(), o.Captured(), o.Refunded(), o.Final())
+		}
+	})
+	if orders != 120 {
+		t.Errorf("%d orders of five events, want 120", orders)
+	}
+}
+
+// TestClosedAfterPayment: with Alipay that is a full refund, and not a closed order.
+func TestClosedAfterPayment(t *testing.T) {
+	p, _ := account(t, options(t))
+	var events []event.Event
+	for i, changes := range []form{{}, {"trade_status": "TRADE_CLOSED", "gmt_close": "2026-03-04 14:00:00"}} {
+		changes["notify_id"] = "n" + strconv.Itoa(i)
+		f := trade(changes)
+		e := believed(t, p, f.signed(t, keyNamed(t, "usual"), f.canonical())).Event
+		e.ID, e.Account, e.Namespace = f["notify_id"], "alipay-main", "shop"
+		events = append(events, e)
+	}
+	permute(events, func(events []event.Event) {
+		var o event.Order
+		o.Apply(&events[0])
+		o.Apply(&events[1])
+		if got := o.Status(); got != event.StatusRefunded || len(o.Conflicts()) != 0 {
+			t.Errorf("%s with conflicts %v, want refunded with none", got, o.Conflicts())
+		}
+	})
+}
+
+// permute calls visit with every order of the events.
+func permute(events []event.Event, visit func([]event.Event)) {
+	var rec func(int)
+	rec = func(k int) {
+		if k == len(events) {
+			visit(events)
+			return
+		}
+		for i := k; i < len(events); i++ {
+			events[k], events[i] = events[i], events[k]
+			rec(k + 1)
+			events[k], events[i] = events[i], events[k]
+		}
+	}
+	rec(0)
 }
