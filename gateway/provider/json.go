@@ -115,10 +115,7 @@ func (v Value) At(pointer string) Value {
 		if i := strings.IndexByte(name, '/'); i >= 0 {
 			name, pointer = name[:i], name[i:]
 		}
-		if strings.IndexByte(name, '~') >= 0 {
-			name = strings.ReplaceAll(strings.ReplaceAll(name, "~1", "/"), "~0", "~")
-		}
-		v = v.child(name)
+		v = v.child(unescapePointer(name))
 	}
 	return v
 }
@@ -507,6 +504,14 @@ func (p *jsonParser) literal(word string) error {
 	}
 	p.at += len(word)
 	return nil
+}
+
+// unescapePointer decodes one name of a pointer. "~01" is "~1": the order counts.
+func unescapePointer(name string) string {
+	if strings.IndexByte(name, '~') < 0 {
+		return name
+	}
+	return strings.ReplaceAll(strings.ReplaceAll(name, "~1", "/"), "~0", "~")
 }
 
 // ErrPointer is returned for text that is no JSON pointer into a document.

@@ -3,7 +3,6 @@ package stripe
 import (
 	"bytes"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -105,7 +104,7 @@ func (s *Signer) body(sample provider.Sample) ([]byte, error) {
 	}
 	ref := sample.ProviderRef
 	if ref == "" {
-		ref = "pi_" + made(sample.OrderRef)
+		ref = "pi_" + provider.MadeID(sample.OrderRef)
 	}
 	var word string
 	object := map[string]any{"id": ref, "object": "payment_intent", "amount": minor, "currency": currency, "metadata": map[string]any{}}
@@ -123,13 +122,13 @@ func (s *Signer) body(sample provider.Sample) ([]byte, error) {
 		object["cancellation_reason"] = "abandoned"
 	case event.RefundSucceeded:
 		word, object["status"] = "refund.updated", "succeeded"
-		object["id"], object["object"], object["payment_intent"] = "re_"+made(sample.OrderRef, ref, sample.Amount.Value), "refund", ref
+		object["id"], object["object"], object["payment_intent"] = "re_"+provider.MadeID(sample.OrderRef, ref, sample.Amount.Value), "refund", ref
 	default:
 		return nil, fmt.Errorf("%w: stripe has none of type %s", provider.ErrNoSample, sample.Type)
 	}
 	id := sample.EventID
 	if id == "" {
-		id = "evt_" + made(string(sample.Type), sample.OrderRef, ref, sample.CustomerRef, sample.Amount.String(), sample.At.UTC().Format(time.RFC3339))
+		id = "evt_" + provider.MadeID(string(sample.Type), sample.OrderRef, ref, sample.CustomerRef, sample.Amount.String(), sample.At.UTC().Format(time.RFC3339))
 	}
 	root := map[string]any{
 		"id": id, "object": objectEvent, "type": word, "api_version": "2025-03-31.basil", "created": sample.At.Unix(),
@@ -139,42 +138,14 @@ func (s *Signer) body(sample provider.Sample) ([]byte, error) {
 		root["account"] = s.options.Account
 	}
 	if len(s.options.OrderRef) > 0 {
-		if err := place(root, s.options.OrderRef[0], sample.OrderRef); err != nil {
+		if err := provider.Place(root, s.options.OrderRef[0], sample.OrderRef); err != nil {
 			return nil, err
 		}
 	}
 	if s.options.CustomerRef != "" && sample.CustomerRef != "" {
-		if err := place(root, s.options.CustomerRef, sample.CustomerRef); err != nil {
+		if err := provider.Place(root, s.options.CustomerRef, sample.CustomerRef); err != nil {
 			return nil, err
 		}
 	}
 	return json.Marshal(root)
-}
-
-// made is an id that is the same for the same parts, so that equal samples are
-// one fact.
-func made(parts ...string) string {
-	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
-	return hex.EncodeToString(sum[:12])
-}
-
-// place puts a text where a pointer will find it.
-func place(root map[string]any, pointer, text string) error {
-	names := strings.Split(pointer[1:], "/")
-	for i, name := range names {
-		name = strings.ReplaceAll(strings.ReplaceAll(name, "~1", "/"), "~0", "~")
-		if i == len(names)-1 {
-			root[name] = text
-			return nil
-		}
-		if _, ok := root[name]; !ok {
-			root[name] = map[string]any{}
-		}
-		below, ok := root[name].(map[string]any)
-		if !ok {
-			return fmt.Errorf("%w: %s is inside something else", provider.ErrNoSample, pointer)
-		}
-		root = below
-	}
-	return nil
 }
