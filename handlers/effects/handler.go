@@ -1,0 +1,165 @@
+package effects
+
+import (
+	"context"
+	"errors"
+
+	"github.com/paybell/paybell/workers"
+)
+
+// Handler runs an Apply on batches of deliveries, once for each event.
+type Handler struct {
+	store     *Store
+	group     string
+	apply     Apply
+	conflicts Apply
+	at        func(Step) error
+}
+
+var _ workers.BatchHandler = (*Handler)(nil)
+
+// HandlerOption changes a Handler.
+type HandlerOption func(*Handler)
+
+// WithConflicts also hands over deliveries whose event ID is known in the group
+// with other facts, once for each set of facts, in the same transaction. Without
+// it they are recorded in effect_conflicts and have no other effect.
+func WithConflicts(apply Apply) HandlerOption {
+	return func(h *Handler) { h.conflicts = apply }
+}
+
+// WithSteps calls at on each step of every transaction. Crash tests stop there.
+func WithSteps(at func(Step) error) HandlerOption {
+	return func(h *Handler) { h.at = at }
+}
+
+// Handler returns the handler that makes the effects of a group with apply. The
+// group's name is part of the dedup key: under another name every event has its
+// effect again.
+func (s *Store) Handler(group string, apply Apply, opts ...HandlerOption) *Handler {
+	h := &Handler{store: s, group: group, apply: apply}
+	for _, o := range opts {
+		o(h)
+	}
+	return h
+}
+
+// batch is what HandleBatch was given, and the outcomes so far.
+type batch struct {
+	ds []workers.Delivery
+	// facts are the fingerprints of the deliveries' events.
+	facts []string
+	out   []error
+}
+
+// HandleBatch implements workers.BatchHandler. The whole batch is one
+// transaction when all goes well.
+func (h *Handler) HandleBatch(ctx context.Context, ds []workers.Delivery) []error {
+	done := h.store.metrics.observe(h.group)
+	b := &batch{ds: ds, facts: make([]string, len(ds)), out: make([]error, len(ds))}
+	for i := range ds {
+		b.facts[i] = ds[i].Event.Facts().String()
+	}
+	h.run(ctx, b, b.orders())
+	done(b.out)
+	return b.out
+}
+
+// orders groups the indexes of deliveries by ordering key: keys as they first
+// appear, indexes of one key in append order.
+func (b *batch) orders() [][]int {
+	var out [][]int
+	place := make(map[string]int, len(b.ds))
+	for i := range b.ds {
+		key := b.ds[i].Event.OrderingKey()
+		at, ok := place[key]
+		if !ok {
+			at = len(out)
+			place[key] = at
+			out = append(out, nil)
+		}
+		out[at] = append(out[at], i)
+	}
+	return out
+}
+
+// fail gives err to the first of an order's deliveries and holds the others.
+func (b *batch) fail(order []int, err error) {
+	if hopeless(err) {
+		err = workers.Reject(err)
+	}
+	for n, i := range order {
+		b.out[i] = err
+		if n > 0 {
+			b.out[i] = workers.ErrHeld
+		}
+	}
+}
+
+func (b *batch) failAll(orders [][]int, err error) {
+	for _, order := range orders {
+		b.fail(order, err)
+	}
+}
+
+// run makes the effects of whole orders in one transaction. If that fails for a
+// reason of one event, it halves the orders until the failing one stands alone,
+// so that the others commit in few transactions.
+func (h *Handler) run(ctx context.Context, b *batch, orders [][]int) {
+	if len(orders) == 0 {
+		return
+	}
+	err := h.attempt(ctx, b, orders)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		b.failAll(orders, err)
+	case general(err):
+		b.failAll(orders, workers.Unavailable(err))
+	case len(orders) > 1:
+		h.store.metrics.isolations.WithLabelValues(h.group).Inc()
+		half := len(orders) / 2
+		h.run(ctx, b, orders[:half])
+		h.run(ctx, b, orders[half:])
+	case len(orders[0]) > 1:
+		h.runOrder(ctx, b, orders[0])
+	default:
+		b.fail(orders[0], err)
+	}
+}
+
+// runOrder makes the effects of one order event by event, up to the first that
+// fails.
+func (h *Handler) runOrder(ctx context.Context, b *batch, order []int) {
+	for n, i := range order {
+		err := h.attempt(ctx, b, [][]int{{i}})
+		switch {
+		case err == nil && b.out[i] == nil:
+			continue
+		case err == nil:
+			err = b.out[i]
+		case ctx.Err() == nil && general(err):
+			err = workers.Unavailable(err)
+		}
+		b.fail(order[n:], err)
+		return
+	}
+}
+
+// outcome names an outcome for the metrics.
+func outcome(err error) string {
+	switch {
+	case err == nil:
+		return "done"
+	case errors.Is(err, workers.ErrHeld):
+		return "held"
+	case errors.Is(err, ErrStaleOwner):
+		return "stale_owner"
+	case workers.Rejected(err):
+		return "rejected"
+	case workers.IsUnavailable(err):
+		return "unavailable"
+	default:
+		return "error"
+	}
+}

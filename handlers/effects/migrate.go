@@ -1,0 +1,107 @@
+package effects
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io/fs"
+	"path"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// migrationsTable keeps goose's bookkeeping under our name, for databases that
+// other programs migrate with goose too.
+const migrationsTable = "paybell_migrations"
+
+// Migration is one step of the schema.
+type Migration struct {
+	Version int64  `json:"version"`
+	Name    string `json:"name"`
+	// AppliedAt is zero while the migration is pending.
+	AppliedAt time.Time `json:"applied_at,omitzero"`
+}
+
+// Pending reports whether the migration has yet to be applied.
+func (m Migration) Pending() bool { return m.AppliedAt.IsZero() }
+
+// Migrate brings the schema up to date and returns the migrations it applied.
+// Several processes may call it at the same time. Each migration is one
+// transaction, so that a kill leaves it applied or not.
+func (s *Store) Migrate(ctx context.Context) ([]Migration, error) {
+	p, err := s.provider()
+	if err != nil {
+		return nil, err
+	}
+	results, err := p.Up(ctx)
+	if err != nil {
+		// On SQLite, which has no lock between processes that outlives a
+		// transaction, another process may have applied the same migration first.
+		if pending, again := p.HasPending(ctx); again != nil || pending {
+			return nil, fmt.Errorf("effects: migrate: %w", safe(err))
+		}
+		return nil, nil
+	}
+	out := make([]Migration, 0, len(results))
+	for _, r := range results {
+		out = append(out, Migration{Version: r.Source.Version, Name: path.Base(r.Source.Path), AppliedAt: s.Now()})
+	}
+	return out, nil
+}
+
+// MigrationStatus lists every migration of this build, oldest first.
+func (s *Store) MigrationStatus(ctx context.Context) ([]Migration, error) {
+	p, err := s.provider()
+	if err != nil {
+		return nil, err
+	}
+	states, err := p.Status(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("effects: migration status: %w", safe(err))
+	}
+	out := make([]Migration, 0, len(states))
+	for _, st := range states {
+		m := Migration{Version: st.Source.Version, Name: path.Base(st.Source.Path)}
+		if st.State == goose.StateApplied {
+			m.AppliedAt = st.AppliedAt.UTC()
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// provider is goose bound to this store; nothing of goose's global state is used.
+func (s *Store) provider() (*goose.Provider, error) {
+	opts := []goose.ProviderOption{
+		goose.WithDisableGlobalRegistry(true),
+		goose.WithTableName(migrationsTable),
+		goose.WithSlog(s.log),
+	}
+	dialect := goose.DialectSQLite3
+	if s.dialect == Postgres {
+		dialect = goose.DialectPostgres
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationsLock), lock.WithLockTimeout(1, 300))
+		if err != nil {
+			return nil, fmt.Errorf("effects: migration lock: %w", err)
+		}
+		opts = append(opts, goose.WithSessionLocker(locker))
+	}
+	dir, err := fs.Sub(migrations, "migrations/"+string(s.dialect))
+	if err != nil {
+		return nil, fmt.Errorf("effects: embedded migrations: %w", err)
+	}
+	p, err := goose.NewProvider(dialect, s.write, dir, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("effects: embedded migrations: %w", err)
+	}
+	return p, nil
+}
+
+// migrationsLock is the advisory lock that migrating processes take: "paybell" as
+// a number, so that it is not the one other programs with goose take.
+const migrationsLock = 0x7061796265_6c6c

@@ -1,0 +1,108 @@
+package effects
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+)
+
+// Tx is the transaction an effect is made in. Statements are written once for
+// both databases, with $1, $2 … for parameters. Errors may be printed: what
+// could repeat a row's values is left out of them.
+type Tx struct {
+	tx       *sql.Tx
+	dialect  Dialect
+	now      time.Time
+	onCommit []func()
+}
+
+// Dialect tells the database, for the rare statement that differs.
+func (t *Tx) Dialect() Dialect { return t.dialect }
+
+// Now is when the transaction began, UTC, in milliseconds, by the store's clock.
+func (t *Tx) Now() time.Time { return t.now }
+
+// OnCommit runs f once the transaction is committed; not at all if it is not.
+// Counting in a metric belongs here, since Apply may run more than once.
+func (t *Tx) OnCommit(f func()) { t.onCommit = append(t.onCommit, f) }
+
+// ForUpdate is the clause that locks the rows of a SELECT until the transaction
+// ends. In SQLite it is empty: a transaction already has the whole file.
+func (t *Tx) ForUpdate(table string) string {
+	if t.dialect == SQLite {
+		return ""
+	}
+	return " FOR UPDATE OF " + table
+}
+
+// Exec runs a statement.
+func (t *Tx) Exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	res, err := t.tx.ExecContext(ctx, query, bind(t.dialect, args)...)
+	return res, safe(err)
+}
+
+// Query runs a query and calls scan for each row.
+func (t *Tx) Query(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
+	rows, err := t.tx.QueryContext(ctx, query, bind(t.dialect, args)...)
+	return each(rows, err, scan)
+}
+
+// ExecRows runs a statement that reads the relation input. With no rows it
+// does nothing.
+func (t *Tx) ExecRows(ctx context.Context, in *Rows, query string) error {
+	return t.withRows(in, func(with string, args []any) error {
+		_, err := t.tx.ExecContext(ctx, with+query, args...)
+		return safe(err)
+	})
+}
+
+// QueryRows runs a query, or a statement with RETURNING, that reads the relation
+// input and calls scan for each row it gives. With no rows it does nothing.
+func (t *Tx) QueryRows(ctx context.Context, in *Rows, query string, scan func(*sql.Rows) error) error {
+	return t.withRows(in, func(with string, args []any) error {
+		rows, err := t.tx.QueryContext(ctx, with+query, args...)
+		return each(rows, err, scan)
+	})
+}
+
+func (t *Tx) withRows(in *Rows, run func(with string, args []any) error) error {
+	if in.Len() == 0 {
+		return nil
+	}
+	if t.dialect == Postgres {
+		return run(in.postgres())
+	}
+	for from := 0; from < in.Len(); from += in.perStatement() {
+		if err := run(in.sqlite(from, min(in.Len(), from+in.perStatement()))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bind fits parameters to the dialect.
+func bind(d Dialect, args []any) []any {
+	if d == Postgres {
+		return args
+	}
+	out := make([]any, len(args))
+	for i, a := range args {
+		out[i] = sqliteValue(a)
+	}
+	return out
+}
+
+// each reads rows to their end; a statement with RETURNING has only then run.
+func each(rows *sql.Rows, err error, scan func(*sql.Rows) error) error {
+	if err != nil {
+		return safe(err)
+	}
+	defer rows.Close() //nolint:errcheck // Err below tells what Close would.
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return fmt.Errorf("effects: read a row: %w", err)
+		}
+	}
+	return safe(rows.Err())
+}
