@@ -10,7 +10,6 @@
 package alipay
 
 import (
-	"fmt"
 	"net/http"
 	"time"
 
@@ -34,12 +33,12 @@ type Provider struct {
 
 var _ provider.Provider = (*Provider)(nil)
 
-// New reads the keys and certificates. An account without any refuses every
-// notice as missing_secret.
+// New reads the keys and certificates. Its errors begin with the path in the
+// options. An account without any keys refuses every notice as missing_secret.
 func New(o Options, now func() time.Time) (*Provider, error) {
 	keys, err := readKeys(o)
 	if err != nil {
-		return nil, fmt.Errorf("alipay: %w", err)
+		return nil, err
 	}
 	return &Provider{options: o, keys: keys, now: now}, nil
 }

@@ -27,6 +27,7 @@ func suite(certificates bool) providertest.Suite {
 		Amount:           event.Money{Value: "88.05", Minor: 8805, Exponent: 2, Currency: "CNY"},
 		SignatureHeaders: []string{"Wechatpay-Timestamp", "Wechatpay-Nonce", "Wechatpay-Signature", "Wechatpay-Serial"},
 		Tolerance:        5 * time.Minute,
+		Stride:           3,
 		NoKeyValidity:    !certificates,
 		Replies: map[provider.Outcome]provider.Reply{
 			provider.Accepted:  {Status: http.StatusNoContent},
@@ -53,7 +54,7 @@ func suite(certificates bool) providertest.Suite {
 			{Name: "signature with a line break", Reason: provider.ReasonMalformedSignature, Spoil: set("Wechatpay-Signature", "AAAA\nAAAA")},
 			{Name: "probe", Reason: provider.ReasonProbe, Spoil: set("Wechatpay-Signature", probe)},
 			{Name: "probe that is not base64", Reason: provider.ReasonProbe, Spoil: set("Wechatpay-Signature", "WECHATPAY/SIGNTEST/x")},
-			{Name: "stale probe", Reason: provider.ReasonStale, Spoil: func(_ testing.TB, cb *provider.Callback) {
+			{Name: "stale probe", Reason: provider.ReasonProbe, Spoil: func(_ testing.TB, cb *provider.Callback) {
 				cb.Header.Set("Wechatpay-Signature", probe)
 				cb.Header.Set("Wechatpay-Timestamp", "1000000000")
 			}},

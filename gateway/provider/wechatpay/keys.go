@@ -111,26 +111,34 @@ func (k *opener) validAt(t time.Time) bool {
 
 // readOpeners reads the APIv3 keys.
 func readOpeners(slot secret.Slot) ([]*opener, error) {
-	secrets, err := slot.Read()
-	if err != nil {
-		return nil, fmt.Errorf("apiv3_keys: %w", err)
-	}
-	var out []*opener
+	out := make([]*opener, 0, len(slot))
 	var errs []error
-	for i, s := range secrets {
-		if n := len(s.Value.Reveal()); n != apiv3KeySize {
-			errs = append(errs, fmt.Errorf("apiv3_keys[%d] (%s): has %d bytes, an APIv3 key has %d", i, s.Name, n, apiv3KeySize))
-			continue
-		}
-		k, err := newOpener(s.Name, []byte(s.Value.Reveal()))
+	for i, source := range slot {
+		k, err := readOpener(source)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("apiv3_keys[%d] (%s): %w", i, s.Name, err))
+			errs = append(errs, fmt.Errorf("apiv3_keys[%d]: %w", i, err))
 			continue
 		}
-		k.notBefore, k.notAfter = s.NotBefore, s.NotAfter
 		out = append(out, k)
 	}
 	return out, errors.Join(errs...)
+}
+
+func readOpener(source secret.Source) (*opener, error) {
+	s, err := source.Read()
+	if err != nil {
+		return nil, err
+	}
+	key := []byte(s.Value.Reveal())
+	if len(key) != apiv3KeySize {
+		return nil, fmt.Errorf("%s: has %d bytes, an APIv3 key has %d", s.Name, len(key), apiv3KeySize)
+	}
+	k, err := newOpener(s.Name, key)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	k.notBefore, k.notAfter = s.NotBefore, s.NotAfter
+	return k, nil
 }
 
 // newOpener leaves the size of the key to its caller: the one published vector

@@ -98,12 +98,12 @@ func TestNewSigner(t *testing.T) {
 
 func TestSignerHasNoSampleOf(t *testing.T) {
 	o := options(t)
-	o.CustomerRef = "/scene/customer"
+	o.CustomerRef = "/mchid/customer"
 	_, s := account(t, o)
 	usd := event.Money{Value: "1.00", Minor: 100, Exponent: 2, Currency: "USD"}
 	for name, sample := range map[string]provider.Sample{
-		"a refund in dollars":         {Type: event.RefundSucceeded, Amount: usd},
-		"a customer in a deep member": {CustomerRef: "c"},
+		"a refund in dollars":      {Type: event.RefundSucceeded, Amount: usd},
+		"a customer inside a text": {CustomerRef: "c"},
 	} {
 		if _, err := s.Sign(sample); !errors.Is(err, provider.ErrNoSample) {
 			t.Errorf("%s: %v, want ErrNoSample", name, err)

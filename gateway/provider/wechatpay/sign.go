@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/paybell/paybell/gateway/provider"
@@ -130,7 +127,7 @@ func (s *Signer) notice(sm provider.Sample, at time.Time) ([]byte, error) {
 	ciphertext := k.aead.Seal(nil, []byte(nonce), plain, []byte(original))
 	id := sm.EventID
 	if id == "" {
-		id = name(words, sm.OrderRef, sm.ProviderRef, sm.CustomerRef, sm.Amount.Value, sm.Amount.Currency, at.UTC().String())
+		id = provider.MadeID(words, sm.OrderRef, sm.ProviderRef, sm.CustomerRef, sm.Amount.Value, sm.Amount.Currency, at.UTC().String())
 	}
 	body, err := json.Marshal(map[string]any{
 		"id":            id,
@@ -163,7 +160,7 @@ func (s *Signer) resource(sm provider.Sample, at time.Time) (words, original str
 	}
 	transaction := sm.ProviderRef
 	if transaction == "" {
-		transaction = "42" + name("transaction", sm.OrderRef)[:26]
+		transaction = "42" + provider.MadeID("transaction", sm.OrderRef)
 	}
 	date := at.In(chinaTime).Format(time.RFC3339)
 	doc = map[string]any{"mchid": s.options.MchID, "out_trade_no": sm.OrderRef, "transaction_id": transaction}
@@ -172,14 +169,13 @@ func (s *Signer) resource(sm provider.Sample, at time.Time) (words, original str
 		doc["sp_mchid"], doc["sub_mchid"] = s.options.MchID, s.options.SubMchID
 	}
 	if sm.CustomerRef != "" {
-		place := "attach"
-		if s.options.CustomerRef != "" {
-			place = strings.TrimPrefix(s.options.CustomerRef, "/")
+		place := s.options.CustomerRef
+		if place == "" {
+			place = "/attach"
 		}
-		if strings.ContainsAny(place, "/~") {
-			return "", "", nil, fmt.Errorf("wechatpay: customer reference at %s: %w", s.options.CustomerRef, provider.ErrNoSample)
+		if err := provider.Place(doc, place, sm.CustomerRef); err != nil {
+			return "", "", nil, fmt.Errorf("wechatpay: customer reference: %w", err)
 		}
-		doc[place] = sm.CustomerRef
 	}
 	switch sm.Type {
 	case "", event.PaymentSucceeded:
@@ -191,7 +187,7 @@ func (s *Signer) resource(sm provider.Sample, at time.Time) (words, original str
 			return "", "", nil, fmt.Errorf("wechatpay: refund in %s: %w", code, provider.ErrNoSample)
 		}
 		words, doc["refund_status"], doc["success_time"] = "REFUND.SUCCESS", "SUCCESS", date
-		doc["out_refund_no"], doc["refund_id"] = sm.OrderRef+"-refund", "50"+name("refund", sm.OrderRef, transaction, sm.Amount.Value)[:26]
+		doc["out_refund_no"], doc["refund_id"] = sm.OrderRef+"-refund", "50"+provider.MadeID("refund", sm.OrderRef, transaction, sm.Amount.Value)
 		doc["amount"] = map[string]any{"total": minor, "refund": minor, "payer_total": minor, "payer_refund": minor}
 		return words, "refund", doc, nil
 	default:
@@ -205,10 +201,4 @@ func (s *Signer) resource(sm provider.Sample, at time.Time) (words, original str
 	doc["trade_type"] = "NATIVE"
 	doc["amount"] = map[string]any{"total": minor, "payer_total": minor, "currency": code, "payer_currency": code}
 	return words, "transaction", doc, nil
-}
-
-// name makes a text that is the same for the same parts.
-func name(parts ...string) string {
-	sum := sha256.Sum256([]byte(strings.Join(parts, "\x1f")))
-	return hex.EncodeToString(sum[:16])
 }

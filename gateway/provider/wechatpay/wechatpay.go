@@ -10,7 +10,6 @@ package wechatpay
 import (
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -56,13 +55,10 @@ type Provider struct {
 
 var _ provider.Provider = (*Provider)(nil)
 
-// New reads the keys, certificates and secrets. An account without any refuses
-// every notice as missing_secret.
+// New reads the keys, certificates and secrets. Its errors begin with the path in
+// the options. An account without any keys refuses every notice as missing_secret.
 func New(o Options, now func() time.Time) (*Provider, error) {
 	openers, err := readOpeners(o.APIv3Keys)
-	if err != nil {
-		err = fmt.Errorf("wechatpay: %w", err)
-	}
 	p, keysErr := open(o, now, openers)
 	if err := errors.Join(keysErr, err); err != nil {
 		return nil, err
@@ -73,7 +69,7 @@ func New(o Options, now func() time.Time) (*Provider, error) {
 func open(o Options, now func() time.Time, openers []*opener) (*Provider, error) {
 	keys, err := readKeys(o)
 	if err != nil {
-		return nil, fmt.Errorf("wechatpay: %w", err)
+		return nil, err
 	}
 	return &Provider{
 		options: o, keys: keys, openers: openers,
@@ -81,7 +77,8 @@ func open(o Options, now func() time.Time, openers []*opener) (*Provider, error)
 	}, nil
 }
 
-// Verify implements provider.Provider.
+// Verify implements provider.Provider. The signature is judged before its time, so
+// that stale always means an authentic callback that came late.
 func (p *Provider) Verify(cb *provider.Callback) (*provider.Verified, error) {
 	h, err := readHeaders(cb.Header)
 	if err != nil {
@@ -94,7 +91,7 @@ func (p *Provider) Verify(cb *provider.Callback) (*provider.Verified, error) {
 	if !ok {
 		return nil, provider.Refuse(provider.ReasonUnknownKey, "%s is of no configured key", headerSerial)
 	}
-	signedAt, err := p.window.Check(h.timestamp)
+	seconds, err := provider.ParseTimestamp(h.timestamp)
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +102,10 @@ func (p *Provider) Verify(cb *provider.Callback) (*provider.Verified, error) {
 		return nil, provider.Refuse(provider.ReasonProbe, "the platform tests whether signatures are verified")
 	}
 	if err != nil {
+		return nil, err
+	}
+	signedAt := time.Unix(seconds, 0).UTC()
+	if err := p.window.CheckTime(signedAt); err != nil {
 		return nil, err
 	}
 	return &provider.Verified{Evidence: event.Evidence{
