@@ -15,8 +15,8 @@ type item struct {
 	size  int64
 	// charged is how many attempts Redis has counted for the entry.
 	charged int
-	// doubt is set when a Charge failed, so that it may have counted all the same.
-	doubt bool
+	// doubts counts the Charges that failed since, and may have counted all the same.
+	doubts int
 	// suspect: attempts were charged by an owner before this one, which may have
 	// been killed by it.
 	suspect bool

@@ -247,7 +247,7 @@ func (p *partition) start(runs []*run) error {
 		now := p.now()
 		for _, r := range runs {
 			for _, it := range r.items {
-				it.doubt = true
+				it.doubts++
 			}
 			p.lanes.finish(r, r.items, now)
 		}
@@ -263,15 +263,16 @@ func (p *partition) start(runs []*run) error {
 	return nil
 }
 
-// charged takes over the counts. Where an earlier Charge failed and yet counted,
-// the attempt that never ran is taken back.
+// charged takes over the counts. Where Charges failed and yet counted, the attempts
+// that never ran are taken back.
 func (p *partition) charged(r *run, counts []int) {
 	for i, it := range r.items {
-		if it.doubt && counts[i] > it.charged+1 {
+		it.charged++
+		for ; it.doubts > 0 && counts[i] > it.charged; it.doubts-- {
 			p.settle.uncharge = append(p.settle.uncharge, it)
 			counts[i]--
 		}
-		it.doubt = false
+		it.doubts = 0
 		it.charged = counts[i]
 	}
 }

@@ -1,0 +1,176 @@
+package workers_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/paybell/paybell/streams"
+	"github.com/paybell/paybell/streams/event"
+	"github.com/paybell/paybell/streams/streamstest"
+	"github.com/paybell/paybell/workers"
+)
+
+// engines are what the pool runs on.
+func engines() map[string]func(testing.TB) string {
+	return map[string]func(testing.TB) string{
+		"miniredis":    func(tb testing.TB) string { tb.Helper(); return streamstest.Miniredis(tb).Addr() },
+		"redis-server": func(tb testing.TB) string { tb.Helper(); return streamstest.Redis(tb).Addr() },
+	}
+}
+
+func short(o *streams.Options) { o.LeaseTTL, o.Partitions = time.Second, 4 }
+
+// feed appends n events of each order and returns the event ids of each ordering key.
+func feed(b *streamstest.Bench, n int, orders ...string) map[string][]string {
+	ids := make(map[string][]string)
+	var recs []event.Record
+	for i := range n {
+		for _, order := range orders {
+			rec := streamstest.Record(order, i)
+			recs = append(recs, rec)
+			key := rec.Event.OrderingKey()
+			ids[key] = append(ids[key], rec.Event.ID)
+		}
+	}
+	for page := range slices.Chunk(recs, 100) {
+		b.Append(page...)
+	}
+	return ids
+}
+
+// ordered fails the test where orders were not applied in append order.
+func (a *applied) ordered(t *testing.T, want map[string][]string) {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for key, ids := range want {
+		if got := firsts(a.byKey[key]); !slices.Equal(got, ids) {
+			t.Errorf("%s: applied %v, appended %v", key, got, ids)
+		}
+	}
+}
+
+// has reports whether n different events were applied.
+func (a *applied) has(n int) bool { return len(firsts(a.ids())) == n }
+
+func owed(b *streamstest.Bench, group string) int {
+	n := 0
+	for p := range b.Layout.Partitions() {
+		n += len(b.Pending(group, p))
+	}
+	return n
+}
+
+func TestGroupsRunOnEveryEngine(t *testing.T) {
+	for name, engine := range engines() {
+		t.Run(name, func(t *testing.T) {
+			b := streamstest.New(t, engine(t), short)
+			var orders []string
+			for i := range 12 {
+				orders = append(orders, fmt.Sprint("order-", i))
+			}
+			want := feed(b, 20, orders...)
+			const poison = "order-3"
+			one, two := newApplied(), newApplied()
+			// Two groups get every event; one of them cannot read an order's fifth.
+			p := start(t, b.Group("points", "a"), each(func(d workers.Delivery) error {
+				if one.called(d) <= 2 && d.Event.OrderRef() == "order-7" {
+					return errTest
+				}
+				if d.Event.ID == want["shop/order/"+poison][4] {
+					return workers.Reject(errTest)
+				}
+				one.apply(d)
+				return nil
+			}), options(func(o *workers.Options) { o.Backoff.Initial = 5 * time.Millisecond }))
+			start(t, b.Group("orders", "a"), workers.HandlerFunc(func(_ context.Context, d workers.Delivery) error {
+				two.apply(d)
+				return nil
+			}), options(nil))
+			streamstest.Eventually(t, "points is done", func() bool { return one.has(239) && owed(b, "points") == 0 })
+			streamstest.Eventually(t, "orders is done", func() bool { return two.has(240) && owed(b, "orders") == 0 })
+			// The first 20 are duplicates by now; one is new.
+			maps.Copy(want, feed(b, 21, "order-1"))
+			streamstest.Eventually(t, "a late event is handled", func() bool { return one.has(240) && two.has(241) })
+			two.ordered(t, want)
+			want["shop/order/"+poison] = slices.Delete(want["shop/order/"+poison], 4, 5)
+			one.ordered(t, want)
+			equal(t, "applied by points", len(one.ids()), 240)
+			equal(t, "applied by orders", len(two.ids()), 241)
+			equal(t, "dead letters", p.metric("dead_letters_total", "rejected"), 1)
+		})
+	}
+}
+
+func TestAnotherProcessGoesOnWhereOneWasKilled(t *testing.T) {
+	for name, engine := range engines() {
+		t.Run(name, func(t *testing.T) {
+			addr := engine(t)
+			b := streamstest.New(t, addr, short)
+			doomed := streamstest.New(t, addr, short)
+			a := newApplied()
+			want := feed(b, 100, "A", "B", "C", "D")
+			var once sync.Once
+			killed := make(chan struct{})
+			start(t, doomed.Group("points", "a"), workers.HandlerFunc(func(ctx context.Context, d workers.Delivery) error {
+				if a.apply(d); len(a.ids()) > 60 {
+					once.Do(func() {
+						_ = doomed.Write.Close() // From here nothing of this process reaches the server.
+						close(killed)
+					})
+					<-ctx.Done()
+				}
+				return nil
+			}), options(func(o *workers.Options) { o.Grace = 0 }))
+			<-killed
+			start(t, b.Group("points", "b"), workers.HandlerFunc(func(_ context.Context, d workers.Delivery) error {
+				a.apply(d)
+				return nil
+			}), options(nil))
+			streamstest.Eventually(t, "the other is done", func() bool { return a.has(400) && owed(b, "points") == 0 })
+			a.ordered(t, want)
+		})
+	}
+}
+
+func TestServerThatIsKilledAndComesBackLosesNothing(t *testing.T) {
+	server := streamstest.Redis(t, streamstest.AOF("always")...)
+	b := streamstest.New(t, server.Addr(), short)
+	want := feed(b, 100, "A", "B", "C", "D")
+	a := newApplied()
+	start(t, b.Group("points", "a"), each(func(d workers.Delivery) error {
+		<-time.After(5 * time.Millisecond)
+		a.apply(d)
+		return nil
+	}), options(func(o *workers.Options) { o.Batch = 8 }))
+	streamstest.Eventually(t, "some applied", func() bool { return len(a.ids()) > 40 })
+	server.Kill()
+	server.Restart()
+	streamstest.Eventually(t, "all applied", func() bool { return a.has(400) && owed(b, "points") == 0 })
+	a.ordered(t, want)
+}
+
+func TestGroupThatIsDestroyedIsReadAgainFromItsStart(t *testing.T) {
+	for name, engine := range engines() {
+		t.Run(name, func(t *testing.T) {
+			b := streamstest.New(t, engine(t), short)
+			feed(b, 10, "A", "B")
+			a := newApplied()
+			start(t, b.Group("points", "a"), each(func(d workers.Delivery) error { a.apply(d); return nil }), options(nil))
+			streamstest.Eventually(t, "all applied", func() bool { return a.has(20) && owed(b, "points") == 0 })
+			for p := range b.Layout.Partitions() {
+				if err := b.Write.XGroupDestroy(t.Context(), b.Layout.Events(p), "points").Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := feed(b, 11, "A", "B")
+			streamstest.Eventually(t, "the new ones applied", func() bool { return a.has(22) && len(a.ids()) == 42 })
+			a.ordered(t, want)
+		})
+	}
+}
