@@ -14,14 +14,15 @@ import (
 // HMAC verifies keyed digests with every secret of a slot, newest first. It is
 // safe for concurrent use.
 //
-// It keeps the keys where no print verb reaches them: fmt follows unexported
-// fields without asking their String method, but it stops at pointers that are
-// not at the top.
+// Keys live inside functions, where no print verb reaches them: fmt follows
+// unexported fields and, for a verb that does not fit, pointers as well, without
+// asking any String method on the way.
 type HMAC struct {
 	keys []*hmacKey
 }
 
 type hmacKey struct {
+	// secret has its name and its time, and no value.
 	secret secret.Secret
 	digest [sha256.Size]byte
 	keyed  func() hash.Hash
@@ -46,6 +47,7 @@ func NewHMAC(newHash func() hash.Hash, secrets []secret.Secret, decode func(text
 		if len(key) == 0 {
 			return nil, fmt.Errorf("secret %s: %w", s.Name, secret.ErrEmpty)
 		}
+		s.Value = secret.String{}
 		h.keys = append(h.keys, &hmacKey{
 			secret: s,
 			digest: sha256.Sum256(key),
