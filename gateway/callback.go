@@ -102,6 +102,11 @@ func (g *Gateway) take(ctx context.Context, a *account, cb *provider.Callback) (
 	a.counts.took(stageVerify, believed.Sub(cb.ReceivedAt))
 
 	done.results, err = g.append(ctx, a, done.records)
+	if errors.Is(err, event.ErrRecord) { // sending it again would not help the provider
+		done.undecodable = err
+		a.simplify(cb.Body, done.records)
+		done.results, err = g.append(ctx, a, done.records)
+	}
 	a.counts.took(stageAppend, g.now().Sub(believed))
 	return done, err
 }

@@ -31,14 +31,13 @@ func (a *account) complete(cb *provider.Callback, v *provider.Verified, decoded 
 		}
 		r.Event = d.Event
 		e := &r.Event
-		e.Schema = event.Schema
+		a.frame(e, received, event.Raw{CallbackID: cb.ID, SHA256: digest, Index: i})
 		e.ID = a.eventID(d.Key, sum, i)
 		e.ConflictOf = ""
-		e.Account, e.Namespace, e.Provider = a.Name, a.Namespace, a.ProviderName
-		e.OccurredAt, e.ReceivedAt = milliseconds(e.OccurredAt), received
-		e.Raw = event.Raw{CallbackID: cb.ID, SHA256: digest, Index: i}
-		// What a provider leaves unsaid moves no money.
-		if e.Type == "" {
+		e.OccurredAt = milliseconds(e.OccurredAt)
+		// Only the append knows a conflict, and what a provider leaves unsaid moves
+		// no money.
+		if e.Type == "" || e.Type == event.Conflict {
 			e.Type = event.Unmapped
 		}
 		if e.Authenticity == "" {
@@ -51,12 +50,36 @@ func (a *account) complete(cb *provider.Callback, v *provider.Verified, decoded 
 	return records
 }
 
+// frame fills in what every event of an account has in common.
+func (a *account) frame(e *event.Event, received time.Time, raw event.Raw) {
+	e.Schema = event.Schema
+	e.Account, e.Namespace, e.Provider = a.Name, a.Namespace, a.ProviderName
+	e.ReceivedAt, e.Raw = received, raw
+}
+
 // eventID is the same for every delivery of one fact.
 func (a *account) eventID(key string, sum [sha256.Size]byte, index int) string {
 	if key == "" {
 		return event.NewBodyID(a.ProviderName, a.Name, sum, index)
 	}
 	return event.NewID(a.ProviderName, a.Name, key)
+}
+
+// simplify replaces events that cannot be written, such as one whose amount
+// contradicts itself, by what stands for an unreadable callback. Their key is the
+// body: they must not take the ID of the event they could not be.
+func (a *account) simplify(body []byte, records []event.Record) {
+	sum := sha256.Sum256(body)
+	for i := range records {
+		if _, err := records[i].Fields(); err == nil {
+			continue
+		}
+		could := records[i].Event
+		e := unreadable()[0].Event
+		a.frame(&e, could.ReceivedAt, could.Raw)
+		e.ID = a.eventID("", sum, i)
+		records[i].Event = e
+	}
 }
 
 // digest is the lower-case hex SHA-256 of a body.

@@ -111,3 +111,50 @@ func TestSameKeyTwiceInOneCallback(t *testing.T) {
 		t.Errorf("counted %v callbacks in conflict", got)
 	}
 }
+
+// TestUnwritableIsKept: an event that no entry can hold is kept as an unreadable
+// one, under an ID of its own, and its neighbour as what it is.
+func TestUnwritableIsKept(t *testing.T) {
+	d := newDoor(t, nil)
+	body := "k1 payment.succeeded A1 whole\nk2 payment.succeeded A2 torn\n"
+	for range 2 {
+		w := httptest.NewRecorder()
+		d.ServeHTTP(w, request(t, body))
+		if w.Code != 200 {
+			t.Fatalf("got %d %q:\n%s", w.Code, w.Body, d.log)
+		}
+	}
+	kept := d.appender.kept()
+	if len(kept) != 2 {
+		t.Fatalf("%d entries", len(kept))
+	}
+	if whole := kept[0].Event; whole.ID != event.NewID("bellpay", "bell", "k1") || !whole.MovesMoney() {
+		t.Errorf("the neighbour: %+v", whole)
+	}
+	torn := kept[1]
+	if e := torn.Event; e.Type != event.Unmapped || e.MovesMoney() || e.Payment != nil || e.ID == event.NewID("bellpay", "bell", "k2") ||
+		e.Raw.Index != 1 || e.Account != "bell" || e.Namespace != "shop" || e.ReceivedAt.IsZero() || string(torn.Item) != "k2 payment.succeeded A2 torn" {
+		t.Errorf("got %+v, item %q", e, torn.Item)
+	}
+	if d.count(t, "bell", "accepted", "undecodable") != 1 || d.count(t, "bell", "duplicate", "undecodable") != 1 {
+		t.Error("the two deliveries are not counted as an accepted and a duplicate one")
+	}
+}
+
+// TestUnsaidMovesNoMoney: what a provider leaves out is taken for the least, and
+// only the append may call an event a conflict.
+func TestUnsaidMovesNoMoney(t *testing.T) {
+	d := newDoor(t, nil)
+	w := httptest.NewRecorder()
+	d.ServeHTTP(w, request(t, "k1 - A1\nk2 conflict A1\n"))
+	kept := d.appender.kept()
+	if w.Code != 200 || len(kept) != 2 {
+		t.Fatalf("got %d and %d entries", w.Code, len(kept))
+	}
+	if e := kept[0].Event; e.Type != event.Unmapped || e.Authenticity != event.Unverified || e.Completeness != event.NeedsFetch || !e.OccurredAt.IsZero() {
+		t.Errorf("unsaid: %+v", e)
+	}
+	if e := kept[1].Event; e.Type != event.Unmapped || e.ConflictOf != "" {
+		t.Errorf("conflict: %+v", e)
+	}
+}

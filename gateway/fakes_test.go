@@ -115,6 +115,10 @@ func (p bellProvider) Decode(cb *provider.Callback, _ *provider.Verified) ([]pro
 		case len(words) < 3:
 			return nil, fmt.Errorf("line of %d words: %w", len(words), provider.ErrMalformed)
 		}
+		if words[1] == "-" { // a provider that says nothing of the event
+			out = append(out, provider.Decoded{Key: words[0]})
+			continue
+		}
 		out = append(out, provider.Decoded{
 			Key: words[0], Item: []byte(line),
 			Event: event.Event{
@@ -122,12 +126,24 @@ func (p bellProvider) Decode(cb *provider.Callback, _ *provider.Verified) ([]pro
 				Schema: "mine", ID: "mine", Account: "mine", Namespace: "mine", Provider: "mine", ConflictOf: "mine",
 				Type:         event.Type(words[1]),
 				OccurredAt:   time.Date(2026, 3, 1, 20, 0, 0, 999999, time.FixedZone("", 8*3600)),
-				Payment:      &event.Payment{OrderRef: words[2]},
+				Payment:      &event.Payment{OrderRef: words[2], Amount: amount(words)},
 				Authenticity: event.Signature, Completeness: event.Full,
 			},
 		})
 	}
 	return out, nil
+}
+
+// amount is the fourth word of a line; "torn" is one that contradicts itself.
+func amount(words []string) *event.Money {
+	switch {
+	case len(words) < 4:
+		return nil
+	case words[3] == "torn":
+		return &event.Money{Value: "1.00", Minor: 999, Exponent: 2, Currency: "EUR"}
+	default:
+		return &event.Money{Value: "1.00", Minor: 100, Exponent: 2, Currency: "EUR"}
+	}
 }
 
 // memoryAppender keeps records as streams do: one entry an ID, a conflict for
@@ -146,6 +162,11 @@ type memoryAppender struct {
 func (m *memoryAppender) Append(ctx context.Context, window time.Duration, records []event.Record) ([]event.Appended, error) {
 	if m.before != nil {
 		if err := m.before(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for i := range records {
+		if _, err := records[i].Fields(); err != nil {
 			return nil, err
 		}
 	}
