@@ -65,8 +65,8 @@ func (p *Provider) Verify(cb *provider.Callback) (*provider.Verified, error) {
 	if err := n.readsOneWay(p.options.CustomerRef); err != nil {
 		return nil, err
 	}
-	signedAt, _ := n.time(paramNotifyTime) // absent or unreadable: no time is known
-	return &provider.Verified{Evidence: event.Evidence{KeyID: keyID, SignedAt: signedAt}, Parsed: n}, nil
+	evidence := event.Evidence{KeyID: keyID, SignedAt: n.time(paramNotifyTime)}
+	return &provider.Verified{Evidence: evidence, Parsed: n}, nil
 }
 
 // Reply implements provider.Provider. Everything but the seven bytes of success

@@ -115,13 +115,13 @@ func (n *notice) text(name string) (string, error) {
 	}
 }
 
-// time returns a parameter as a time in UTC, false when it is absent or not one.
-func (n *notice) time(name string) (time.Time, bool) {
+// time returns a parameter as a time in UTC, zero when it is absent or not one.
+func (n *notice) time(name string) time.Time {
 	at, err := time.ParseInLocation(timeLayout, n.form.Value(name), chinaTime)
 	if err != nil {
-		return time.Time{}, false
+		return time.Time{}
 	}
-	return at.UTC().Truncate(time.Millisecond), true
+	return at.UTC().Truncate(time.Millisecond)
 }
 
 func isASCII(s string) bool {

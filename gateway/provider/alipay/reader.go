@@ -33,10 +33,7 @@ func (r *reader) text(name string) string {
 
 // time is the zero time when the parameter is absent or unreadable: a trade is
 // not given up for its date.
-func (r *reader) time(name string) time.Time {
-	at, _ := r.n.time(name)
-	return at
-}
+func (r *reader) time(name string) time.Time { return r.n.time(name) }
 
 // yuan reads an amount; Alipay's are in CNY. An absent one is nil.
 func (r *reader) yuan(name string) *event.Money {

@@ -27,9 +27,10 @@ const sampleSeller = "2088000000000000"
 // Signer plays Alipay: it makes trade notices that are signed with a sandbox's key.
 type Signer struct {
 	options Options
-	key     *rsa.PrivateKey
-	serial  string
-	now     func() time.Time
+	// key is a function, because print verbs reach into pointers and not into
+	// functions.
+	key func() *rsa.PrivateKey
+	now func() time.Time
 }
 
 var _ provider.Signer = (*Signer)(nil)
@@ -52,23 +53,17 @@ func NewSigner(o Options, now func() time.Time) (*Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("alipay: %w", err)
 	}
-	s := &Signer{options: o, key: key, now: now}
-	for i, k := range ring.certified {
+	for _, k := range ring.all() {
 		if k.Public.Equal(&key.PublicKey) {
-			s.serial = ring.serials[i]
-			return s, nil
-		}
-	}
-	for _, k := range ring.public {
-		if k.Public.Equal(&key.PublicKey) {
-			return s, nil
+			return &Signer{options: o, key: func() *rsa.PrivateKey { return key }, now: now}, nil
 		}
 	}
 	return nil, fmt.Errorf("alipay: signing_key (%s) belongs to none of the configured keys", text.Name)
 }
 
 // Sign implements provider.Signer. A refund gives back the whole amount, which is
-// how Alipay closes a trade.
+// how Alipay closes a trade. No certificate is named: Alipay's own SDK would take
+// alipay_cert_sn for a signed parameter, other readers leave it out.
 func (s *Signer) Sign(sm provider.Sample) (*provider.Callback, error) {
 	at := sm.At
 	if at.IsZero() {
@@ -185,9 +180,6 @@ func (s *Signer) seal(pairs []provider.FormPair, tamper provider.Tamper, at time
 	if len(s.options.SignTypes) > 0 && s.options.SignTypes[0] == RSA {
 		signType, hash = RSA, crypto.SHA1
 	}
-	if s.serial != "" {
-		pairs = append(pairs, provider.FormPair{Key: paramCertSN, Value: s.serial})
-	}
 	pairs = append(pairs, provider.FormPair{Key: paramSignType, Value: signType})
 	form, err := provider.ParseForm(encode(pairs))
 	if err != nil {
@@ -195,7 +187,7 @@ func (s *Signer) seal(pairs []provider.FormPair, tamper provider.Tamper, at time
 	}
 	h := hash.New()
 	h.Write(variant{}.join(nil, sortedPairs(form))) // a hash never fails to write
-	sign, err := rsa.SignPKCS1v15(nil, s.key, hash, h.Sum(nil))
+	sign, err := rsa.SignPKCS1v15(nil, s.key(), hash, h.Sum(nil))
 	if err != nil {
 		return nil, fmt.Errorf("alipay: sign: %w", err)
 	}

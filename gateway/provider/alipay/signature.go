@@ -109,7 +109,7 @@ func variants(pairs []provider.FormPair) []variant {
 		if !apply {
 			return
 		}
-		for _, v := range out[:len(out):len(out)] {
+		for _, v := range out { // what is appended below is not gone through
 			set(&v)
 			out = append(out, v)
 		}

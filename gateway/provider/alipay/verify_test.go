@@ -12,8 +12,7 @@ import (
 )
 
 func reason(err error) provider.Reason {
-	var r *provider.Refusal
-	if errors.As(err, &r) {
+	if r, ok := errors.AsType[*provider.Refusal](err); ok {
 		return r.Reason
 	}
 	return ""

@@ -113,8 +113,7 @@ func TestNewOptions(t *testing.T) {
 // snakeCase checks that every field can be set, by a name of one form.
 func snakeCase(t *testing.T, typ reflect.Type) {
 	t.Helper()
-	for i := range typ.NumField() {
-		f := typ.Field(i)
+	for f := range typ.Fields() {
 		tag, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 		if tag == "" || tag != strings.ToLower(tag) || strings.ContainsAny(tag, "- ") {
 			t.Errorf("field %s.%s has yaml tag %q", typ, f.Name, tag)

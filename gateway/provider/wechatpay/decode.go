@@ -2,6 +2,7 @@ package wechatpay
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/paybell/paybell/gateway/provider"
@@ -171,13 +172,7 @@ func (p *Provider) one(ev event.Event, k kind, mapped bool, doc, order provider.
 
 // agrees reports whether the notice says the same as its event_type.
 func (k kind) agrees(order provider.Value) bool {
-	got := order.Member(k.state).TextOr("")
-	for _, word := range k.words {
-		if got == word {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(k.words, order.Member(k.state).TextOr(""))
 }
 
 // refund fills in what a refund notice says.

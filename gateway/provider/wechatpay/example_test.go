@@ -17,7 +17,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	defer os.RemoveAll(dir) // what cannot be removed is in a temporary place
+	defer func() { _ = os.RemoveAll(dir) }() // what stays is in a temporary place
 	options, err := wechatpay.Sandbox(dir)
 	if err != nil {
 		fmt.Println(err)

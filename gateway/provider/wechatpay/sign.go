@@ -20,7 +20,9 @@ import (
 // anew and has other bytes.
 type Signer struct {
 	options Options
-	key     *rsa.PrivateKey
+	// key is a function, because print verbs reach into pointers and not into
+	// functions.
+	key     func() *rsa.PrivateKey
 	serial  string
 	openers []*opener
 	now     func() time.Time
@@ -55,7 +57,9 @@ func NewSigner(o Options, now func() time.Time) (*Signer, error) {
 	}
 	for _, serial := range ring.serials {
 		if ring.bySerial[serial][0].Public.Equal(&key.PublicKey) {
-			return &Signer{options: o, key: key, serial: serial, openers: openers, now: now}, nil
+			return &Signer{
+				options: o, key: func() *rsa.PrivateKey { return key }, serial: serial, openers: openers, now: now,
+			}, nil
 		}
 	}
 	return nil, fmt.Errorf("wechatpay: signing_key (%s) belongs to none of the configured keys", text.Name)
@@ -76,7 +80,7 @@ func (s *Signer) Sign(sm provider.Sample) (*provider.Callback, error) {
 	}
 	timestamp, nonce := strconv.FormatInt(at.Unix(), 10), rand.Text()
 	lf := []byte{'\n'}
-	signature, err := provider.SignRSA(s.key, []byte(timestamp), lf, []byte(nonce), lf, body, lf)
+	signature, err := provider.SignRSA(s.key(), []byte(timestamp), lf, []byte(nonce), lf, body, lf)
 	if err != nil {
 		return nil, fmt.Errorf("wechatpay: sign: %w", err)
 	}
