@@ -37,7 +37,8 @@ type GroupOptions struct {
 // concurrent use; those that name a Lease do nothing and return ErrLeaseLost
 // unless this very Group holds it.
 type Group struct {
-	write, read    Client
+	write          runner
+	read           Client
 	layout         Layout
 	name, consumer string
 	// owner differs with every Group, so that a restarted process, which has its
@@ -81,7 +82,7 @@ func NewGroup(write, read Client, layout Layout, name, consumer string, o GroupO
 		o.Now = time.Now
 	}
 	return &Group{
-		write: write, read: read, layout: layout, name: name, consumer: consumer,
+		write: runner{rdb: write}, read: read, layout: layout, name: name, consumer: consumer,
 		owner: consumer + "/" + rand.Text(),
 		o:     o, log: log.With("group", name, "consumer", consumer), m: newGroupMetrics(reg, name),
 		parts: make([]part, layout.Partitions()),
@@ -104,7 +105,7 @@ func (g *Group) Close() { g.reads.Wait() }
 // Ensure creates the group wherever it is missing, at the start of the stream:
 // a group gets the events from before its time too.
 func (g *Group) Ensure(ctx context.Context) error {
-	return ensureGroup(ctx, g.write, g.layout, g.name)
+	return ensureGroup(ctx, g.write.rdb, g.layout, g.name)
 }
 
 // DeclareGroup creates a group in every partition where it is missing, at the
@@ -142,7 +143,7 @@ func (g *Group) ensured(ctx context.Context, partition int, do func() error) err
 	p.mu.Lock()
 	p.last, p.found = "", nil
 	p.mu.Unlock()
-	err = g.write.XGroupCreateMkStream(ctx, g.layout.Events(partition), g.name, "0").Err()
+	err = g.write.rdb.XGroupCreateMkStream(ctx, g.layout.Events(partition), g.name, "0").Err()
 	if err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
 		return unavailable("streams: create group "+g.name, err)
 	}
@@ -159,7 +160,7 @@ func (g *Group) ensured(ctx context.Context, partition int, do func() error) err
 // Heartbeat announces this consumer as a member of the group and returns how
 // many members are alive, itself included.
 func (g *Group) Heartbeat(ctx context.Context) (int, error) {
-	reply, err := heartbeatScript.run(ctx, g.write, []string{g.layout.Members(g.name)},
+	reply, err := g.write.run(ctx, heartbeatScript, []string{g.layout.Members(g.name)},
 		g.consumer, g.o.LeaseTTL.Milliseconds())
 	if err != nil {
 		return 0, err
@@ -170,7 +171,7 @@ func (g *Group) Heartbeat(ctx context.Context) (int, error) {
 
 // Leave takes the announcement back.
 func (g *Group) Leave(ctx context.Context) error {
-	if err := g.write.ZRem(ctx, g.layout.Members(g.name), g.consumer).Err(); err != nil {
+	if err := g.write.rdb.ZRem(ctx, g.layout.Members(g.name), g.consumer).Err(); err != nil {
 		return unavailable("streams: leave group "+g.name, err)
 	}
 	return nil

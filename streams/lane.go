@@ -71,7 +71,7 @@ func (w *Writer) second(cmds []redis.Cmder, batch []*call) []redis.Cmder {
 			case err == nil:
 			case redis.HasErrorPrefix(err, "NOSCRIPT"):
 				args := cmd.Args()
-				args[0], args[1] = "eval", appendScript.src
+				args[0], args[1] = "eval", appendScript.text
 				cmds = append(cmds, cmd)
 			case unanswered(err):
 				cmds = append(cmds, cmd)

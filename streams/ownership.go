@@ -11,7 +11,7 @@ import (
 // owner holds it. A renewed lease keeps its epoch; a new one has an epoch above
 // every earlier one, also after Redis lost its memory.
 func (g *Group) Acquire(ctx context.Context, partition int) (l Lease, ok bool, err error) {
-	reply, err := leaseScript.run(ctx, g.write,
+	reply, err := g.write.run(ctx, leaseScript,
 		[]string{g.layout.Lease(partition, g.name), g.layout.Epoch(partition, g.name)},
 		g.owner, g.o.LeaseTTL.Milliseconds())
 	if errors.Is(err, ErrLeaseLost) {
@@ -84,7 +84,7 @@ func (g *Group) adoptPage(ctx context.Context, l Lease, start string, count int,
 
 // fenced runs a script under a lease. KEYS and ARGV begin as owned.lua has it.
 func (g *Group) fenced(ctx context.Context, s *script, l Lease, keys []string, args ...any) ([]any, error) {
-	reply, err := s.run(ctx, g.write,
+	reply, err := g.write.run(ctx, s,
 		append([]string{g.layout.Lease(l.Partition, g.name)}, keys...),
 		append([]any{g.owner, l.Epoch}, args...)...)
 	if errors.Is(err, ErrLeaseLost) {

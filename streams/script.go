@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -41,17 +42,34 @@ var (
 	heartbeatLua string
 )
 
-// script is a Lua script and the digest Redis knows it by.
-type script struct{ name, src, sha string }
+// evenFull lets a script write although the server has reached its memory limit.
+// Appending must not: that is what the limit is for. But what was appended has to
+// be worked off, and the little that leases and attempts need is there for it.
+const evenFull = "#!lua flags=allow-oom\n"
 
-func newScript(name, src string) *script {
-	sum := sha1.Sum([]byte(src)) //nolint:gosec // EVALSHA names scripts by it
-	return &script{name: name, src: src, sha: hex.EncodeToString(sum[:])}
+// source is Lua text and the digest Redis knows it by.
+type source struct{ text, sha string }
+
+func newSource(text string) source {
+	sum := sha1.Sum([]byte(text)) //nolint:gosec // EVALSHA names scripts by it
+	return source{text: text, sha: hex.EncodeToString(sum[:])}
 }
 
-// scripts, by what they do. Those that a lease fences begin with owned.lua.
+// script is a Lua script of a group, in two forms: with evenFull, and plain for an
+// engine that cannot read that line.
+type script struct {
+	name           string
+	flagged, plain source
+}
+
+func newScript(name, text string) *script {
+	return &script{name: name, flagged: newSource(evenFull + text), plain: newSource(text)}
+}
+
+// The scripts, by what they do. Those that a lease fences begin with owned.lua.
 var (
-	appendScript    = newScript("append", appendLua)
+	appendScript = newSource(appendLua)
+
 	leaseScript     = newScript("lease", leaseLua)
 	releaseScript   = newScript("release", ownedLua+releaseLua)
 	takeScript      = newScript("take", ownedLua+takeLua)
@@ -62,8 +80,8 @@ var (
 	janitorScript   = newScript("janitor", ownedLua+janitorLua)
 	heartbeatScript = newScript("heartbeat", heartbeatLua)
 
-	allScripts = []*script{
-		appendScript, leaseScript, releaseScript, takeScript, adoptScript, backlogScript,
+	groupScripts = []*script{
+		leaseScript, releaseScript, takeScript, adoptScript, backlogScript,
 		chargeScript, settleScript, janitorScript, heartbeatScript,
 	}
 )
@@ -90,18 +108,32 @@ var errNoGroup = errors.New("streams: no such group")
 // is not an error here: run and the writer send the source where it is missing.
 func loadScripts(ctx context.Context, c *redis.Conn) error {
 	pipe := c.Pipeline()
-	for _, s := range allScripts {
-		pipe.ScriptLoad(ctx, s.src)
+	pipe.ScriptLoad(ctx, appendScript.text)
+	for _, s := range groupScripts {
+		pipe.ScriptLoad(ctx, s.flagged.text)
 	}
 	_, _ = pipe.Exec(ctx) // see above
 	return nil
 }
 
+// runner runs the scripts of a group on one server.
+type runner struct {
+	rdb Client
+	// plain is set once the server has shown that it cannot read evenFull.
+	plain atomic.Bool
+}
+
 // run runs a script, with its source where the server does not know it.
-func (s *script) run(ctx context.Context, rdb Client, keys []string, args ...any) ([]any, error) {
-	cmd := rdb.EvalSha(ctx, s.sha, keys, args...)
-	if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
-		cmd = rdb.Eval(ctx, s.src, keys, args...)
+func (r *runner) run(ctx context.Context, s *script, keys []string, args ...any) ([]any, error) {
+	var cmd *redis.Cmd
+	if !r.plain.Load() {
+		cmd = r.eval(ctx, &s.flagged, keys, args)
+		if redis.HasErrorPrefix(cmd.Err(), "Error compiling script") {
+			r.plain.Store(true)
+		}
+	}
+	if r.plain.Load() {
+		cmd = r.eval(ctx, &s.plain, keys, args)
 	}
 	reply, err := cmd.Slice()
 	if err != nil {
@@ -125,6 +157,14 @@ func (s *script) run(ctx context.Context, rdb Client, keys []string, args ...any
 		text, _ := at(reply, 1).(string) // an unknown answer has no text to add
 		return nil, unavailable("streams: "+s.name, fmt.Errorf("redis answered %q", text))
 	}
+}
+
+func (r *runner) eval(ctx context.Context, s *source, keys []string, args []any) *redis.Cmd {
+	cmd := r.rdb.EvalSha(ctx, s.sha, keys, args...)
+	if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
+		cmd = r.rdb.Eval(ctx, s.text, keys, args...)
+	}
+	return cmd
 }
 
 // at is reply[i], or nil where there is none.

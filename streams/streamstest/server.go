@@ -4,6 +4,8 @@ package streamstest
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"os"
 	"os/exec"
@@ -22,6 +24,8 @@ type Server struct {
 	dir  string
 	port string
 	args []string
+	// client is how the harness itself connects.
+	client redis.Options
 
 	mu  sync.Mutex
 	cmd *exec.Cmd
@@ -34,13 +38,36 @@ type Server struct {
 // the test is skipped, or fails if PAYBELL_REQUIRE_SERVERS is set.
 func Redis(tb testing.TB, args ...string) *Server {
 	tb.Helper()
+	return launch(tb, redis.Options{}, args)
+}
+
+// RedisTLS starts a redis-server that speaks TLS alone and asks its clients for
+// a certificate. The names are of PEM files.
+func RedisTLS(tb testing.TB, cert, key, ca, clientCert, clientKey string) *Server {
+	tb.Helper()
+	pair, err := tls.LoadX509KeyPair(clientCert, clientKey)
+	if err != nil {
+		tb.Fatalf("streamstest: %v", err)
+	}
+	authority, err := os.ReadFile(ca)
+	if err != nil {
+		tb.Fatalf("streamstest: %v", err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(authority)
+	client := redis.Options{TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{pair}}}
+	return launch(tb, client, []string{"--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", ca})
+}
+
+func launch(tb testing.TB, client redis.Options, args []string) *Server {
+	tb.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("PAYBELL_REQUIRE_SERVERS") != "" {
 			tb.Fatal("streamstest: redis-server is not installed")
 		}
 		tb.Skip("streamstest: redis-server is not installed")
 	}
-	s := &Server{tb: tb, dir: tb.TempDir(), args: args}
+	s := &Server{tb: tb, dir: tb.TempDir(), args: args, client: client}
 	tb.Cleanup(func() {
 		s.Kill()
 		if tb.Failed() {
@@ -102,8 +129,12 @@ func (s *Server) PID() int {
 }
 
 func (s *Server) start() bool {
+	port := "--port"
+	if s.client.TLSConfig != nil {
+		port = "--tls-port"
+	}
 	args := append([]string{
-		"--bind", "127.0.0.1", "--port", s.port, "--dir", s.dir,
+		"--bind", "127.0.0.1", "--port", "0", port, s.port, "--dir", s.dir,
 		"--save", "", "--appendonly", "no", "--daemonize", "no",
 	}, s.args...)
 	cmd := exec.Command("redis-server", args...) //nolint:noctx // Kill ends it
@@ -115,10 +146,15 @@ func (s *Server) start() bool {
 	s.mu.Lock()
 	s.cmd = cmd
 	s.mu.Unlock()
-	c := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1, DialerRetries: 1})
+	o := s.client
+	o.Addr, o.MaxRetries, o.DialerRetries = s.Addr(), -1, 1
+	c := redis.NewClient(&o)
 	defer func() { _ = c.Close() }()
 	ok := until(10*time.Second, func() bool {
 		info, err := c.Info(s.tb.Context(), "server").Result()
+		if redis.IsAuthError(err) {
+			return true // it is there, and wants a password that the test knows
+		}
 		return err == nil && strings.Contains(info, "process_id:"+strconv.Itoa(cmd.Process.Pid)+"\r")
 	})
 	if !ok {
