@@ -22,6 +22,9 @@ var (
 	ErrNotDurable = errors.New("effects: synchronous_commit is off: a crash of the database would lose settled effects")
 	// ErrDSN: the PostgreSQL DSN cannot be read. Its text is not repeated, it holds a password.
 	ErrDSN = errors.New("effects: the PostgreSQL DSN cannot be parsed")
+	// ErrNotMigrated: the schema is older than this build; paybell migrate brings it
+	// up to date.
+	ErrNotMigrated = errors.New("effects: the database is not migrated")
 	// ErrRace is returned by an Apply that lost a race for a row it meant to be
 	// first with. The transaction is rolled back and run again.
 	ErrRace = errors.New("effects: another transaction was first")

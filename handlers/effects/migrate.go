@@ -75,6 +75,20 @@ func (s *Store) MigrationStatus(ctx context.Context) ([]Migration, error) {
 	return out, nil
 }
 
+// CheckMigrated returns ErrNotMigrated unless every migration is applied.
+func (s *Store) CheckMigrated(ctx context.Context) error {
+	all, err := s.MigrationStatus(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		if m.Pending() {
+			return fmt.Errorf("%w: %s", ErrNotMigrated, m.Name)
+		}
+	}
+	return nil
+}
+
 // provider is goose bound to this store; nothing of goose's global state is used.
 func (s *Store) provider() (*goose.Provider, error) {
 	opts := []goose.ProviderOption{

@@ -37,9 +37,10 @@ func TestG4ServerCrash(t *testing.T) {
 			in.Add(ds[i].Event.ID)
 		}
 		transactions.Add(1)
-		return tx.ExecRows(ctx, in, `INSERT INTO made (event_id) SELECT event_id FROM input`)
+		_, err := tx.ExecRows(ctx, in, `INSERT INTO made (event_id) SELECT event_id FROM input`)
+		return err
 	}
-	const perWorker, size = 240, 4
+	const perWorker, size = 800, 4
 	done := make(chan struct{})
 	for w := range 2 {
 		go func() {
@@ -63,18 +64,24 @@ func TestG4ServerCrash(t *testing.T) {
 							left = append(left, ds[i])
 						}
 					}
-					ds = left
+					if ds = left; len(ds) > 0 {
+						<-time.After(20 * time.Millisecond) // A worker pauses, too.
+					}
 				}
 			}
 		}()
 	}
-	for running := 2; running > 0; {
+	kills := time.NewTicker(150 * time.Millisecond)
+	defer kills.Stop()
+	for running, left := 2, 3; running > 0; {
 		select {
 		case <-done:
 			running--
-		case <-time.After(150 * time.Millisecond):
-			server.Kill()
-			server.Start(t)
+		case <-kills.C:
+			if left--; left >= 0 {
+				server.Kill()
+				server.Start(t)
+			}
 		}
 	}
 	if away.Load() == 0 {

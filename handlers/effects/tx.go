@@ -48,13 +48,20 @@ func (t *Tx) Query(ctx context.Context, scan func(*sql.Rows) error, query string
 	return each(rows, err, scan)
 }
 
-// ExecRows runs a statement that reads the relation input. With no rows it
-// does nothing.
-func (t *Tx) ExecRows(ctx context.Context, in *Rows, query string) error {
-	return t.withRows(in, func(with string, args []any) error {
-		_, err := t.tx.ExecContext(ctx, with+query, args...)
-		return safe(err)
+// ExecRows runs a statement that reads the relation input and returns how many
+// rows it wrote. With no rows it does nothing.
+func (t *Tx) ExecRows(ctx context.Context, in *Rows, query string) (int64, error) {
+	var written int64
+	err := t.withRows(in, func(with string, args []any) error {
+		res, err := t.tx.ExecContext(ctx, with+query, args...)
+		if err != nil {
+			return safe(err)
+		}
+		n, err := res.RowsAffected()
+		written += n
+		return err
 	})
+	return written, err
 }
 
 // QueryRows runs a query, or a statement with RETURNING, that reads the relation

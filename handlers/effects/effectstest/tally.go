@@ -34,7 +34,8 @@ func tally(ctx context.Context, tx *effects.Tx, ds []workers.Delivery) error {
 	for i := range ds {
 		in.Add(ds[i].Group, ds[i].Event.ID, ds[i].Event.OrderingKey())
 	}
-	return tx.ExecRows(ctx, in, `INSERT INTO tally (grp, event_id, order_key) SELECT grp, event_id, order_key FROM input`)
+	_, err := tx.ExecRows(ctx, in, `INSERT INTO tally (grp, event_id, order_key) SELECT grp, event_id, order_key FROM input`)
+	return err
 }
 
 // trail returns the IDs of the effects made, by ordering key, in the order they

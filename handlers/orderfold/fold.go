@@ -1,0 +1,236 @@
+package orderfold
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/paybell/paybell/handlers/effects"
+	"github.com/paybell/paybell/streams/event"
+	"github.com/paybell/paybell/workers"
+)
+
+// Folder folds events into the orders of one pair of tables.
+type Folder struct{ sql statements }
+
+// New returns a Folder of the tables with these names; see docs/schema.md for their
+// columns.
+func New(orders, refs string) *Folder { return &Folder{sql: newStatements(orders, refs)} }
+
+// folding is the work on one batch.
+type folding struct {
+	sql    *statements
+	tx     *effects.Tx
+	refs   map[ref]*refRow
+	orders map[Key]*Order
+}
+
+// refRow is a reference: what was told under it, and who claims it.
+type refRow struct {
+	ref ref
+	// claims are keys of orders, sorted.
+	claims []string
+	// state is the fold of events that name no order.
+	state *event.Order
+	told  bool // Something was told under it, so state is not empty.
+
+	// inRow and claimsInRow are what stands in the reference's row.
+	inRow, claimsInRow string
+	// wantClaims and wantTold are what the batch has for it.
+	wantClaims []string
+	wantTold   bool
+}
+
+// Fold folds the deliveries whose events move money, in their order, calls visit
+// after each of them, and writes what changed. Deliveries that move nothing are
+// passed over. What visit returns ends the folding.
+func (f *Folder) Fold(ctx context.Context, tx *effects.Tx, ds []workers.Delivery, visit func(Step) error) error {
+	b := &folding{sql: &f.sql, tx: tx, refs: map[ref]*refRow{}, orders: map[Key]*Order{}}
+	for i := range ds {
+		b.need(&ds[i].Event)
+	}
+	if err := b.loadRefs(ctx); err != nil {
+		return fmt.Errorf("orderfold: load references: %w", err)
+	}
+	if err := b.loadOrders(ctx); err != nil {
+		return fmt.Errorf("orderfold: load orders: %w", err)
+	}
+	for i := range ds {
+		if e := &ds[i].Event; e.MovesMoney() {
+			step := b.fold(e)
+			step.Index = i
+			if err := visit(step); err != nil {
+				return err
+			}
+		}
+	}
+	if err := b.saveRefs(ctx); err != nil {
+		return fmt.Errorf("orderfold: save references: %w", err)
+	}
+	if err := b.saveOrders(ctx); err != nil {
+		return fmt.Errorf("orderfold: save orders: %w", err)
+	}
+	return nil
+}
+
+// need notes the rows that an event touches by what it says itself.
+func (b *folding) need(e *event.Event) {
+	if !e.MovesMoney() {
+		return
+	}
+	if e.OrderRef() == "" {
+		if r, ok := original(e); ok {
+			b.row(r).wantTold = true
+			return
+		}
+		b.order(Home(e))
+		return
+	}
+	home := Home(e)
+	b.order(home)
+	for _, r := range claims(e) {
+		b.row(r).wantClaims = append(b.row(r).wantClaims, home.Order)
+	}
+}
+
+func (b *folding) row(r ref) *refRow {
+	row, ok := b.refs[r]
+	if !ok {
+		row = &refRow{ref: r, state: &event.Order{}}
+		b.refs[r] = row
+	}
+	return row
+}
+
+func (b *folding) order(k Key) *Order {
+	o, ok := b.orders[k]
+	if !ok {
+		o = &Order{Key: k, State: &event.Order{}}
+		b.orders[k] = o
+	}
+	return o
+}
+
+// needsLock reports whether the reference may change here. Claims are never taken
+// back, so one that is there needs no lock.
+func (r *refRow) needsLock() bool {
+	return r.wantTold || slices.ContainsFunc(r.wantClaims, func(key string) bool { return !slices.Contains(r.claims, key) })
+}
+
+// reach notes the orders that a held reference may carry its events to.
+func (b *folding) reach(r *refRow) {
+	if len(r.claims) == 0 && (r.told || r.wantTold) {
+		b.order(r.ref.key())
+	}
+	if r.told || r.wantTold {
+		for _, key := range r.claims {
+			b.order(Key{r.ref.Namespace, key})
+		}
+	}
+}
+
+// fold folds one event.
+func (b *folding) fold(e *event.Event) Step {
+	if e.OrderRef() != "" {
+		return b.foldOrder(e, b.order(Home(e)))
+	}
+	r, ok := original(e)
+	if !ok {
+		return b.foldOrder(e, b.order(Home(e)))
+	}
+	row := b.refs[r]
+	row.state.Apply(e)
+	row.told = true
+	targets := []string{r.key().Order}
+	if len(row.claims) > 0 {
+		targets = row.claims
+	}
+	var step Step
+	for n, key := range targets {
+		o := b.order(Key{r.Namespace, key})
+		s := o.apply(e, len(row.claims) > 1)
+		if n == 0 {
+			step = s
+			continue
+		}
+		step.Also = append(step.Also, o)
+	}
+	return step
+}
+
+// apply folds an event into the order.
+func (o *Order) apply(e *event.Event, shared bool) Step {
+	s := Step{Event: e, Order: o, Before: o.State.Status()}
+	s.Change = o.State.Apply(e)
+	if shared && !o.shared {
+		o.shared = true
+		s.Change = event.ChangeConflict
+	}
+	s.After = o.State.Status()
+	o.folded = true
+	return s
+}
+
+// foldOrder folds an event with an order reference, after it has joined what was
+// told under the references it claims.
+func (b *folding) foldOrder(e *event.Event, o *Order) Step {
+	before, conflicts := o.State.Status(), o.Conflicts()
+	also := map[Key]*Order{}
+	joined := false
+	if e.OrderRef() != "" {
+		for _, r := range claims(e) {
+			joined = b.claim(b.refs[r], o, also) || joined
+		}
+	}
+	s := o.apply(e, false)
+	s.Before = before
+	if joined {
+		s.Change = joinedChange(s.Change, conflicts, o.Conflicts())
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(also), Key.compare) {
+		s.Also = append(s.Also, also[key])
+	}
+	return s
+}
+
+// joinedChange is the change when the order also took what was told before.
+func joinedChange(c event.Change, before, after []event.Disagreement) event.Change {
+	for _, d := range after {
+		if !slices.Contains(before, d) {
+			return event.ChangeConflict
+		}
+	}
+	if c == event.ChangeStale {
+		return event.ChangeApplied
+	}
+	return c
+}
+
+// claim adds the order to those that claim the reference and joins what was told
+// under it. It reports whether there was anything to join.
+func (b *folding) claim(r *refRow, o *Order, also map[Key]*Order) bool {
+	at, claimed := slices.BinarySearch(r.claims, o.Key.Order)
+	if claimed {
+		return false
+	}
+	first := len(r.claims) == 0
+	r.claims = slices.Insert(r.claims, at, o.Key.Order)
+	if !r.told {
+		return false
+	}
+	o.State.Merge(r.state)
+	if first {
+		orphan := b.order(r.ref.key())
+		orphan.Absorbed = true
+		also[orphan.Key] = orphan
+		return true
+	}
+	for _, key := range r.claims {
+		rival := b.order(Key{r.ref.Namespace, key})
+		if rival.shared = true; rival != o {
+			also[rival.Key] = rival
+		}
+	}
+	return true
+}
