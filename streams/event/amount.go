@@ -16,7 +16,7 @@ type amount struct {
 }
 
 func amountOf(m Money) amount {
-	a := amount{m.Minor, uint8(m.Exponent)}
+	a := amount{m.Minor, uint8(m.Exponent)} //nolint:gosec // An exponent is at most 18.
 	for a.exponent > 0 && a.unscaled%10 == 0 {
 		a.unscaled /= 10
 		a.exponent--

@@ -36,7 +36,7 @@ type Event struct {
 	// ReceivedAt is when the gateway had read the callback, UTC, milliseconds.
 	ReceivedAt    time.Time     `json:"received_at"`
 	ProviderEvent ProviderEvent `json:"provider_event"`
-	Merchant      Merchant      `json:"merchant"`
+	Merchant      Merchant      `json:"merchant,omitzero"`
 	Payment       *Payment      `json:"payment,omitempty"`
 	Refund        *Refund       `json:"refund,omitempty"`
 	Dispute       *Dispute      `json:"dispute,omitempty"`

@@ -20,7 +20,8 @@ const (
 // joinMap joins src into dst, key by key, and returns dst. More than limit keys
 // are cut to the smallest: a key that is among the smallest of all keys was so at
 // every step before, so its value is complete whatever the order of joining.
-// Join must treat the zero V as nothing and must return memory of its own.
+// Join must treat the zero V as nothing and must not return what it may change
+// later and is part of b.
 func joinMap[V any](dst, src map[string]V, limit int, join func(a, b V) (V, growth)) (map[string]V, growth) {
 	var g growth
 	if dst == nil && src != nil {
@@ -58,7 +59,7 @@ func largestKey[V any](m map[string]V) string {
 }
 
 // joinSet joins src into dst, both sorted by compare without equals, and returns
-// a new slice when it grew. More than limit members are cut to the first.
+// dst. More than limit members are cut to the first.
 func joinSet[T any](dst, src []T, limit int, compare func(a, b T) int) ([]T, growth) {
 	var g growth
 	for _, v := range src {
@@ -74,13 +75,14 @@ func joinSet[T any](dst, src []T, limit int, compare func(a, b T) int) ([]T, gro
 			g |= dropped
 			dst = dst[:limit-1]
 		}
-		dst = slices.Insert(slices.Clip(dst), at, v)
+		dst = slices.Insert(dst, at, v)
 		g |= grew
 	}
 	return dst, g
 }
 
-// mark is an event's place in time. The zero At is an unknown time.
+// mark is an event's place in time. The zero At is an unknown time. A mark never
+// changes, it is only replaced: orders may share it.
 type mark struct {
 	// At is in milliseconds since 1970.
 	At int64  `json:"at_ms,omitempty"`
@@ -92,8 +94,7 @@ func later(a, b *mark) (*mark, growth) {
 	if b == nil || a != nil && a.compare(*b) >= 0 {
 		return a, 0
 	}
-	m := *b
-	return &m, grew
+	return b, grew
 }
 
 // earlier keeps the minimum of (time, ID); an unknown time comes after all others.
@@ -105,8 +106,7 @@ func earlier(a, b *mark) (*mark, growth) {
 	case b == nil || a != nil && !b.before(*a):
 		return a, 0
 	}
-	m := *b
-	return &m, moved
+	return b, moved
 }
 
 func (m mark) compare(n mark) int {

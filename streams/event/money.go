@@ -212,7 +212,7 @@ func scan(text string, exponent int) (int64, error) {
 		return 0, ErrOverflow
 	}
 	if negative {
-		return int64(-n), nil // Two's complement: right for the smallest int64 too.
+		return int64(-n), nil //nolint:gosec // Two's complement: right for the smallest int64 too.
 	}
 	return int64(n), nil
 }
@@ -222,7 +222,7 @@ const decimalLen = 24
 
 // appendDecimal appends the canonical text of minor × 10^-exponent.
 func appendDecimal(dst []byte, minor int64, exponent int) []byte {
-	magnitude := uint64(minor)
+	magnitude := uint64(minor) //nolint:gosec // Negated below where it wraps.
 	if minor < 0 {
 		dst = append(dst, '-')
 		magnitude = -magnitude

@@ -150,7 +150,7 @@ func TestExponentTable(t *testing.T) {
 		4: "CLF UYW",
 	}
 	for exponent, codes := range want {
-		for _, code := range strings.Fields(codes) {
+		for code := range strings.FieldsSeq(codes) {
 			if got := event.Exponent(code); got != exponent {
 				t.Errorf("%s has exponent %d, want %d", code, got, exponent)
 			}

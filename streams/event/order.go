@@ -3,6 +3,7 @@ package event
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 )
 
 // Order is what the events of one order say together. Its zero value is an order
@@ -56,7 +57,7 @@ func (o *Order) Apply(e *Event) Change {
 		return ChangeStale
 	}
 	for _, c := range o.Conflicts() {
-		if !contains(before, c) {
+		if !slices.Contains(before, c) {
 			return ChangeConflict
 		}
 	}
@@ -64,14 +65,14 @@ func (o *Order) Apply(e *Event) Change {
 }
 
 // Merge joins what other says: they turned out to be one order. Other is not
-// changed and shares no memory with o afterwards.
+// changed, and shares nothing with o afterwards that ever changes.
 func (o *Order) Merge(other *Order) {
 	if other != nil {
 		o.s.join(&other.s)
 	}
 }
 
-// Clone returns a copy that shares no memory with o.
+// Clone returns a copy that grows apart from o.
 func (o *Order) Clone() *Order {
 	c := new(Order)
 	c.Merge(o)
@@ -119,12 +120,3 @@ func (o *Order) Final() bool { return o.s.Final }
 
 // PaidBy returns the accounts that told of a successful payment, sorted.
 func (o *Order) PaidBy() []string { return o.s.paidBy() }
-
-func contains[T comparable](list []T, v T) bool {
-	for _, w := range list {
-		if w == v {
-			return true
-		}
-	}
-	return false
-}

@@ -204,11 +204,11 @@ func TestMergeIsAJoin(t *testing.T) {
 func TestCapsKeepTheJoin(t *testing.T) {
 	many := func(kind int) []event.Event {
 		var events []event.Event
-		for i := range 300 {
+		for i := range 150 {
 			e := succeeded()
-			e.ID = fmt.Sprintf("evt_%03d", i*7%300)
-			e.OccurredAt = noon.Add(time.Duration(i*13%300) * time.Second)
-			ref := fmt.Sprintf("ref_%03d", i*11%300)
+			e.ID = fmt.Sprintf("evt_%03d", i*7%150)
+			e.OccurredAt = noon.Add(time.Duration(i*13%150) * time.Second)
+			ref := fmt.Sprintf("ref_%03d", i*11%150)
 			switch kind {
 			case 0:
 				e.Payment.ProviderRef = ref
@@ -250,7 +250,7 @@ func TestCapsKeepTheJoin(t *testing.T) {
 			}
 			slices.Reverse(events)
 			same(t, "reversed", fold(events...), want)
-			a, b := fold(events[:170]...), fold(events[130:]...)
+			a, b := fold(events[:100]...), fold(events[50:]...)
 			b.Merge(a)
 			same(t, "merged", b, want)
 		})

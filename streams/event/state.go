@@ -1,7 +1,7 @@
 package event
 
 import (
-	"fmt"
+	"errors"
 	"maps"
 	"slices"
 )
@@ -52,7 +52,8 @@ type ledger struct {
 	Disputes map[string][]told `json:"disputes,omitempty"`
 }
 
-// amounts are different amounts by currency, totals the largest amount by currency.
+// amounts are different amounts by currency, totals the largest amount by
+// currency. An amount never changes, it is only replaced: orders may share it.
 type (
 	amounts map[string][]amount
 	totals  map[string]*amount
@@ -143,8 +144,7 @@ func joinTotals(a, b totals) (totals, growth) {
 		case y == nil || x != nil && x.compare(*y) >= 0:
 			return x, 0
 		}
-		v := *y
-		return &v, grew
+		return y, grew
 	})
 }
 
@@ -159,6 +159,9 @@ func (s *state) paidBy() []string {
 	}
 	return accounts
 }
+
+// errStage is wrapped in ErrOrder by Order.UnmarshalJSON.
+var errStage = errors.New("unknown stage")
 
 // stage is how far the payment has come.
 type stage uint8
@@ -195,5 +198,5 @@ func (s *stage) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: stage", ErrOrder)
+	return errStage
 }

@@ -2,7 +2,8 @@ package event
 
 import (
 	"cmp"
-	"fmt"
+	"encoding/json"
+	"errors"
 )
 
 // told is one thing that was told of a refund or a dispute.
@@ -16,6 +17,9 @@ type told struct {
 	Amount   amount `json:"amount,omitzero"`
 	Currency string `json:"currency,omitempty"`
 }
+
+// errOutcome is wrapped in ErrOrder by Order.UnmarshalJSON.
+var errOutcome = errors.New("unknown outcome")
 
 // outcome is what a refund or dispute has come to.
 type outcome string
@@ -53,12 +57,15 @@ func (v outcome) rank() int {
 // ends is the rank from which on an outcome ends a refund or dispute.
 const ends = 3
 
-// UnmarshalText implements encoding.TextUnmarshaler; it refuses unknown outcomes.
-func (v *outcome) UnmarshalText(text []byte) error {
-	if outcome(text).rank() == 0 {
-		return fmt.Errorf("%w: outcome", ErrOrder)
+// UnmarshalJSON implements json.Unmarshaler; it refuses an unknown outcome, and none.
+func (t *told) UnmarshalJSON(text []byte) error {
+	type plain told
+	if err := json.Unmarshal(text, (*plain)(t)); err != nil {
+		return err
 	}
-	*v = outcome(text)
+	if t.Value.rank() == 0 {
+		return errOutcome
+	}
 	return nil
 }
 

@@ -282,8 +282,7 @@ func encode(v any) (string, error) {
 // decode reads JSON. An error about a time would repeat the text that is none.
 func decode(text string, v any) error {
 	err := json.Unmarshal([]byte(text), v)
-	var timeErr *time.ParseError
-	if errors.As(err, &timeErr) {
+	if _, isTime := errors.AsType[*time.ParseError](err); isTime {
 		return errors.New("a time is not RFC 3339")
 	}
 	return err
