@@ -44,3 +44,6 @@ type Log interface {
 	// Settle ends deliveries and takes back attempts, in one step.
 	Settle(ctx context.Context, l streams.Lease, s streams.Settlement) error
 }
+
+// The guard stands here because only workers sees both sides.
+var _ Log = (*streams.Group)(nil)

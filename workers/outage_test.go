@@ -94,19 +94,19 @@ func TestLostAnswersLoseNothingAndRunNothingTwice(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					g := workertest.NewGroup("g", 1, ttl, time.Now)
 					a := newApplied()
-					worst, n := 0, 0
+					var worst, n atomic.Int64
 					g.Fault(func(c workertest.Call) error {
 						// Every other answer is lost, after the call had its effect.
-						if c.Op == op && c.Done {
-							if n++; n%2 == 1 {
-								return errAway
-							}
+						if c.Op == op && c.Done && n.Add(1)%2 == 1 {
+							return errAway
 						}
 						return nil
 					})
 					g.Append(records(10, "A", "B", "C")...)
 					start(t, g.Consumer("one"), of(func(d workers.Delivery) error {
-						worst = max(worst, d.Attempt)
+						for seen := worst.Load(); int64(d.Attempt) > seen; seen = worst.Load() {
+							worst.CompareAndSwap(seen, int64(d.Attempt))
+						}
 						if a.called(d) == 1 && d.Event.ID == "B-5" {
 							return errTest
 						}
@@ -115,14 +115,14 @@ func TestLostAnswersLoseNothingAndRunNothingTwice(t *testing.T) {
 					}), options(func(o *workers.Options) { o.Batch, o.Concurrency = 4, 2 }))
 					until(t, "all settled", func() bool { return g.Owed() == 0 })
 					pass(time.Minute)
-					if n == 0 {
+					if n.Load() == 0 {
 						t.Fatalf("%s was not called", op)
 					}
 					for _, order := range []string{"A", "B", "C"} {
 						equal(t, order, a.of(order), names(order, 10))
 					}
 					// A Charge whose answer was lost is not counted against the event.
-					equal(t, "highest attempt", worst, 2)
+					equal(t, "highest attempt", worst.Load(), 2)
 				})
 			})
 		}

@@ -66,10 +66,10 @@ func TestStopEndsAttemptsAfterTheGraceAndChargesNothing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := workertest.NewGroup("g", 1, ttl, time.Now)
 				ids := g.Append(records(1, "A", "B")...)
-				var cause error
+				causes := make(chan error, 2)
 				p := start(t, g.Consumer("one"), of(func(ctx context.Context, _ workers.Delivery) error {
 					<-ctx.Done()
-					cause = context.Cause(ctx)
+					causes <- context.Cause(ctx)
 					return ctx.Err()
 				}), options(func(o *workers.Options) { o.Timeout, o.Grace = time.Hour, time.Minute }))
 				until(t, "both charged", func() bool { return g.Attempts(ids[0])+g.Attempts(ids[1]) == 2 })
@@ -77,7 +77,7 @@ func TestStopEndsAttemptsAfterTheGraceAndChargesNothing(t *testing.T) {
 				p.stop()
 				// Leases were renewed all the while, or this would have ended sooner.
 				equal(t, "the stop took", time.Since(begun), time.Minute)
-				equal(t, "cause", cause, workers.ErrStopping)
+				equal(t, "cause", <-causes, workers.ErrStopping)
 				equal(t, "pending", g.Pending(), 2)
 				equal(t, "attempts", g.Attempts(ids[0])+g.Attempts(ids[1]), 0)
 				equal(t, "owners", g.Owners(), []string{""})
