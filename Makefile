@@ -3,7 +3,6 @@
 SHELL       := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.NOTPARALLEL:
 
 GO       ?= go
 # Each fuzz target runs this long in `make fuzz`.
@@ -13,13 +12,11 @@ RATE     ?= 1000
 DURATION ?= 1m
 
 # The parts of `make test`, in order: what fails soonest comes first.
-PARTS := setup build lint race oracles examples readme load-short
+PARTS := prepare build lint race oracles examples readme load-short
 
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-
-##@ Whole
 
 .PHONY: test
 test: ## set up, then everything: lint, tests with -race on real servers, oracles, examples, README, a short load
@@ -32,6 +29,10 @@ test: ## set up, then everything: lint, tests with -race on real servers, oracle
 .PHONY: setup
 setup: ## install what the tests need (redis-server, PostgreSQL, Node, Python), or name what is missing
 	@.ci/setup.sh
+
+.PHONY: prepare
+prepare: ## setup and tools at the same time
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target setup tools
 
 .PHONY: build
 build: ## build bin/paybell
@@ -105,6 +106,9 @@ reference: ## write the configuration reference that docs/configuration.md holds
 	$(GO) run ./cmd/paybell config reference > docs/configuration.md
 
 # Tools, built once for each version that .ci/tools and loadtest/tools pin.
+
+.PHONY: tools
+tools: bin/golangci-lint bin/gotestsum bin/k6 ## build the tools into bin/
 
 bin/golangci-lint: .ci/tools/go.mod .ci/tools/go.sum
 	cd .ci/tools && $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

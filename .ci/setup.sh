@@ -48,7 +48,11 @@ if [[ ${#packages[@]} -gt 0 ]]; then
 	if has apt-get && { [[ ${#sudo[@]} -eq 0 ]] || sudo -n true 2>/dev/null; }; then
 		echo "installing ${packages[*]}"
 		"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
-		"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+		# On a machine that is thrown away, packages need not be synced to disk one by one.
+		options=()
+		[[ -z ${CI:-} ]] || options=(-o Dpkg::Options::=--force-unsafe-io)
+		"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			"${options[@]}" "${packages[@]}" >/dev/null
 		check
 	fi
 fi
