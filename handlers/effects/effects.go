@@ -25,6 +25,7 @@ package effects
 import (
 	"context"
 
+	"github.com/paybell/paybell/streams/event"
 	"github.com/paybell/paybell/workers"
 )
 
@@ -34,3 +35,12 @@ import (
 // in another transaction, after an error that passes and while a failing event is
 // looked for, so it must keep nothing outside of tx; Tx.OnCommit is for that.
 type Apply func(ctx context.Context, tx *Tx, ds []workers.Delivery) error
+
+// Events are the events of deliveries.
+func Events(ds []workers.Delivery) []*event.Event {
+	out := make([]*event.Event, len(ds))
+	for i := range ds {
+		out[i] = &ds[i].Event
+	}
+	return out
+}

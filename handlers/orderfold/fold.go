@@ -8,7 +8,6 @@ import (
 
 	"github.com/paybell/paybell/handlers/effects"
 	"github.com/paybell/paybell/streams/event"
-	"github.com/paybell/paybell/workers"
 )
 
 // Folder folds events into the orders of one pair of tables.
@@ -42,13 +41,13 @@ type refRow struct {
 	wantTold   bool
 }
 
-// Fold folds the deliveries whose events move money, in their order, calls visit
-// after each of them, and writes what changed. Deliveries that move nothing are
-// passed over. What visit returns ends the folding.
-func (f *Folder) Fold(ctx context.Context, tx *effects.Tx, ds []workers.Delivery, visit func(Step) error) error {
+// Fold folds the events that move money, in their order, calls visit after each of
+// them, and writes what changed. Events that move nothing are passed over. What
+// visit returns ends the folding.
+func (f *Folder) Fold(ctx context.Context, tx *effects.Tx, events []*event.Event, visit func(Step) error) error {
 	b := &folding{sql: &f.sql, tx: tx, refs: map[ref]*refRow{}, orders: map[Key]*Order{}}
-	for i := range ds {
-		b.need(&ds[i].Event)
+	for _, e := range events {
+		b.need(e)
 	}
 	if err := b.loadRefs(ctx); err != nil {
 		return fmt.Errorf("orderfold: load references: %w", err)
@@ -56,8 +55,8 @@ func (f *Folder) Fold(ctx context.Context, tx *effects.Tx, ds []workers.Delivery
 	if err := b.loadOrders(ctx); err != nil {
 		return fmt.Errorf("orderfold: load orders: %w", err)
 	}
-	for i := range ds {
-		if e := &ds[i].Event; e.MovesMoney() {
+	for i, e := range events {
+		if e.MovesMoney() {
 			step := b.fold(e)
 			step.Index = i
 			if err := visit(step); err != nil {

@@ -143,7 +143,7 @@ func (o *Order) Conflicts() []event.Disagreement {
 // Step is what one event came to.
 type Step struct {
 	Event *event.Event
-	// Index is the delivery's place in the batch.
+	// Index is the event's place among those given to Fold.
 	Index int
 	// Order is the order the event was folded into; of several that claim its
 	// reference, the first by key.

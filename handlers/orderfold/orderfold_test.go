@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { effectstest.Main(m) }
 func handler(s *effects.Store) workers.BatchHandler {
 	f := orderfold.New("orders", "order_refs")
 	return s.Handler("fold", func(ctx context.Context, tx *effects.Tx, ds []workers.Delivery) error {
-		return f.Fold(ctx, tx, ds, func(orderfold.Step) error { return nil })
+		return f.Fold(ctx, tx, effects.Events(ds), func(orderfold.Step) error { return nil })
 	})
 }
 
@@ -172,7 +172,7 @@ func TestG6RefundFindsItsOrder(t *testing.T) {
 		var steps []string
 		f := orderfold.New("orders", "order_refs")
 		h := s.Handler("fold", func(ctx context.Context, tx *effects.Tx, ds []workers.Delivery) error {
-			return f.Fold(ctx, tx, ds, func(st orderfold.Step) error {
+			return f.Fold(ctx, tx, effects.Events(ds), func(st orderfold.Step) error {
 				line := fmt.Sprintf("%s %s→%s %s", st.Order.Key.Name(), st.Before, st.After, st.Change)
 				for _, o := range st.Also {
 					line += fmt.Sprintf(" +%s absorbed=%t", o.Key.Name(), o.Absorbed)
