@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,6 +41,10 @@ func suite(certificates bool) providertest.Suite {
 			{Name: "sign empty", Reason: provider.ReasonMissingSignature, Spoil: resign("")},
 			{Name: "sign not base64", Reason: provider.ReasonMalformedSignature, Spoil: resign("%21%21%21%21")},
 			{Name: "sign with a line break", Reason: provider.ReasonMalformedSignature, Spoil: resign("AAAA%0AAAAA")},
+			{Name: "sign spelt another way", Reason: provider.ReasonMalformedSignature, Spoil: func(tb testing.TB, cb *provider.Callback) {
+				tb.Helper()
+				respell(tb, cb)
+			}},
 			{Name: "sign too short", Reason: provider.ReasonMismatch, Spoil: resign("AAAA")},
 		},
 	}
@@ -88,6 +93,18 @@ func replace(from, to string) func(testing.TB, *provider.Callback) {
 		}
 		cb.Body = bytes.Replace(cb.Body, []byte(from), []byte(to), 1)
 	}
+}
+
+// respell changes the bits of the signature's base64 that decode to nothing.
+func respell(tb testing.TB, cb *provider.Callback) {
+	tb.Helper()
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	padding := []byte("%3D%3D")
+	if !bytes.HasSuffix(cb.Body, padding) {
+		tb.Fatal("the sample's signature has no padding")
+	}
+	last := len(cb.Body) - len(padding) - 1
+	cb.Body[last] = alphabet[strings.IndexByte(alphabet, cb.Body[last])|1]
 }
 
 // resign gives the notice, whose last parameter is its signature, another one.

@@ -52,6 +52,17 @@ func suite(certificates bool) providertest.Suite {
 			{Name: "nonce beyond ASCII", Reason: provider.ReasonMalformedSignature, Spoil: set("Wechatpay-Nonce", "né")},
 			{Name: "signature not base64", Reason: provider.ReasonMalformedSignature, Spoil: set("Wechatpay-Signature", "!!!!")},
 			{Name: "signature with a line break", Reason: provider.ReasonMalformedSignature, Spoil: set("Wechatpay-Signature", "AAAA\nAAAA")},
+			{Name: "signature spelt another way", Reason: provider.ReasonMalformedSignature, Spoil: func(tb testing.TB, cb *provider.Callback) {
+				tb.Helper()
+				const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+				signature, ok := strings.CutSuffix(cb.Header.Get("Wechatpay-Signature"), "==")
+				if !ok {
+					tb.Fatal("the sample's signature has no padding")
+				}
+				last := len(signature) - 1
+				loose := alphabet[strings.IndexByte(alphabet, signature[last])|1]
+				cb.Header.Set("Wechatpay-Signature", signature[:last]+string(loose)+"==")
+			}},
 			{Name: "probe", Reason: provider.ReasonProbe, Spoil: set("Wechatpay-Signature", probe)},
 			{Name: "probe that is not base64", Reason: provider.ReasonProbe, Spoil: set("Wechatpay-Signature", "WECHATPAY/SIGNTEST/x")},
 			{Name: "stale probe", Reason: provider.ReasonProbe, Spoil: func(_ testing.TB, cb *provider.Callback) {
