@@ -103,6 +103,15 @@ func (s *Store) Query(ctx context.Context, scan func(*sql.Rows) error, query str
 	return each(rows, err, scan)
 }
 
+// QueryRows runs a query that reads the relation input, outside of any
+// transaction, and calls scan for each row it gives. With no rows it does nothing.
+func (s *Store) QueryRows(ctx context.Context, in *Rows, query string, scan func(*sql.Rows) error) error {
+	return withRows(s.dialect, in, func(with string, args []any) error {
+		rows, err := s.read.QueryContext(ctx, with+query, args...)
+		return each(rows, err, scan)
+	})
+}
+
 // Update runs f in a transaction that belongs to no event, such as a purge. What
 // lost a race is run again a bounded number of times.
 func (s *Store) Update(ctx context.Context, f func(context.Context, *Tx) error) error {

@@ -52,7 +52,7 @@ func (t *Tx) Query(ctx context.Context, scan func(*sql.Rows) error, query string
 // rows it wrote. With no rows it does nothing.
 func (t *Tx) ExecRows(ctx context.Context, in *Rows, query string) (int64, error) {
 	var written int64
-	err := t.withRows(in, func(with string, args []any) error {
+	err := withRows(t.dialect, in, func(with string, args []any) error {
 		res, err := t.tx.ExecContext(ctx, with+query, args...)
 		if err != nil {
 			return safe(err)
@@ -67,17 +67,17 @@ func (t *Tx) ExecRows(ctx context.Context, in *Rows, query string) (int64, error
 // QueryRows runs a query, or a statement with RETURNING, that reads the relation
 // input and calls scan for each row it gives. With no rows it does nothing.
 func (t *Tx) QueryRows(ctx context.Context, in *Rows, query string, scan func(*sql.Rows) error) error {
-	return t.withRows(in, func(with string, args []any) error {
+	return withRows(t.dialect, in, func(with string, args []any) error {
 		rows, err := t.tx.QueryContext(ctx, with+query, args...)
 		return each(rows, err, scan)
 	})
 }
 
-func (t *Tx) withRows(in *Rows, run func(with string, args []any) error) error {
+func withRows(d Dialect, in *Rows, run func(with string, args []any) error) error {
 	if in.Len() == 0 {
 		return nil
 	}
-	if t.dialect == Postgres {
+	if d == Postgres {
 		return run(in.postgres())
 	}
 	for from := 0; from < in.Len(); from += in.perStatement() {
@@ -86,6 +86,17 @@ func (t *Tx) withRows(in *Rows, run func(with string, args []any) error) error {
 		}
 	}
 	return nil
+}
+
+// Forget deletes dedup keys of a group, for events whose effect is deleted in the
+// same transaction: delivered again, they have it again.
+func (t *Tx) Forget(ctx context.Context, group string, eventIDs []string) error {
+	in := NewRows(Text("event_id"), Text("grp").Same(group))
+	for _, id := range eventIDs {
+		in.Add(id)
+	}
+	_, err := t.ExecRows(ctx, in, `DELETE FROM effects WHERE (grp, event_id) IN (SELECT grp, event_id FROM input)`)
+	return err
 }
 
 // bind fits parameters to the dialect.
