@@ -1,6 +1,7 @@
 -- +goose Up
 CREATE TABLE event_log (
     seq           bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,
+    grp           text        NOT NULL,
     event_id      text        NOT NULL,
     facts         text        NOT NULL,
     type          text        NOT NULL,

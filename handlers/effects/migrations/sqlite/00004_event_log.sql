@@ -1,6 +1,7 @@
 -- +goose Up
 CREATE TABLE event_log (
     seq           INTEGER PRIMARY KEY AUTOINCREMENT,
+    grp           TEXT    NOT NULL,
     event_id      TEXT    NOT NULL,
     facts         TEXT    NOT NULL,
     type          TEXT    NOT NULL,

@@ -1,0 +1,154 @@
+package eventlog_test
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/paybell/paybell/handlers/effects"
+	"github.com/paybell/paybell/handlers/effects/effectstest"
+	"github.com/paybell/paybell/handlers/eventlog"
+	"github.com/paybell/paybell/streams/event"
+	"github.com/paybell/paybell/workers"
+)
+
+func TestMain(m *testing.M) { effectstest.Main(m) }
+
+const group = "eventlog"
+
+func handle(t *testing.T, s *effects.Store, ds ...workers.Delivery) {
+	t.Helper()
+	if err := errors.Join(eventlog.New(s, group).HandleBatch(t.Context(), ds)...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestEvidenceIsKeptWhole writes an event with everything there is, and reads it
+// back byte for byte, the bytes that are no text included.
+func TestEvidenceIsKeptWhole(t *testing.T) {
+	effectstest.Each(t, func(t *testing.T, s *effects.Store) {
+		e := effectstest.Event(1, event.PaymentSucceeded, "A1", "pi_1", effectstest.CNY(8800))
+		e.Merchant.CustomerRef = "customer-7"
+		d := effectstest.Deliveries(group, e)[0]
+		d.Raw, d.Partition, d.EntryID = []byte("body\x00\xff€"), 7, "1700000000000-3"
+		d.Evidence = event.Evidence{
+			KeyID: "alipay-2025", SignedAt: effectstest.Base,
+			Headers: map[string]string{"Content-Type": "application/x-www-form-urlencoded", "X-Signature": "t=1,v1=00"},
+		}
+		bare := effectstest.Deliveries(group, event.Event{
+			Schema: event.Schema, ID: "evt_bare", Type: event.Unmapped, Account: "a", Namespace: "n", Provider: "p",
+			ReceivedAt: effectstest.Base, Authenticity: event.Unverified, Completeness: event.NeedsFetch,
+			Raw: event.Raw{CallbackID: d.Event.Raw.CallbackID, SHA256: "00", Index: 1},
+		})[0]
+		bare.Raw, bare.Item = nil, []byte(`{"n":1}`)
+		handle(t, s, bare, d)
+
+		reader := eventlog.NewReader(s)
+		got, err := reader.Get(t.Context(), e.ID)
+		if err != nil || len(got) != 1 {
+			t.Fatalf("Get = %d entries, %v", len(got), err)
+		}
+		if !reflect.DeepEqual(got[0].Record, d.Record) {
+			t.Errorf("record = %+v\nwant %+v", got[0].Record, d.Record)
+		}
+		if got[0].Partition != 7 || got[0].EntryID != d.EntryID || got[0].Facts != e.Facts().String() || time.Since(got[0].AppendedAt) > time.Minute {
+			t.Errorf("entry = %+v", got[0])
+		}
+		whole, err := reader.ByCallback(t.Context(), d.Event.Raw.CallbackID)
+		if err != nil || len(whole) != 2 || !reflect.DeepEqual(whole[1].Record, bare.Record) {
+			t.Errorf("callback = %+v, %v, want both events in their order", whole, err)
+		}
+		byOrder, err := reader.ByOrder(t.Context(), "shop", "A1", 10)
+		if err != nil || len(byOrder) != 1 || byOrder[0].Event.ID != e.ID {
+			t.Errorf("ByOrder = %+v, %v", byOrder, err)
+		}
+		if _, err := reader.Get(t.Context(), "evt_none"); !errors.Is(err, eventlog.ErrNoEvent) {
+			t.Errorf("unknown event: %v, want ErrNoEvent", err)
+		}
+	})
+}
+
+// TestG3ConflictsAreKept: the gateway's conflict event is one row, and facts that
+// reached the group under a known ID by another way are another.
+func TestG3ConflictsAreKept(t *testing.T) {
+	effectstest.Each(t, func(t *testing.T, s *effects.Store) {
+		first := effectstest.Event(1, event.PaymentSucceeded, "A1", "pi_1", effectstest.CNY(8800))
+		other := effectstest.Event(1, event.PaymentSucceeded, "A1", "pi_1", effectstest.CNY(1))
+		elsewhere := effectstest.Event(1, event.PaymentSucceeded, "B2", "pi_1", effectstest.CNY(8800))
+		for range 2 {
+			handle(t, s, effectstest.Deliveries(group, first, other.AsConflict(), elsewhere)...)
+		}
+		reader := eventlog.NewReader(s)
+		kept, err := reader.Get(t.Context(), first.ID)
+		if err != nil || len(kept) != 2 || kept[0].Event.OrderRef() != "A1" || kept[1].Event.OrderRef() != "B2" {
+			t.Errorf("entries = %+v, %v, want both facts", kept, err)
+		}
+		conflict, err := reader.Get(t.Context(), other.AsConflict().ID)
+		if err != nil || len(conflict) != 1 || conflict[0].Event.ConflictOf != first.ID || conflict[0].Event.Type != event.Conflict {
+			t.Errorf("conflict = %+v, %v", conflict, err)
+		}
+	})
+}
+
+func TestPurge(t *testing.T) {
+	effectstest.EachOptions(t, func(t *testing.T, o effects.Options) {
+		now := effectstest.Base.Add(10 * 24 * time.Hour)
+		s := effectstest.Open(t, o, effects.Deps{Now: func() time.Time { return now }})
+		var events []event.Event
+		for n := range 700 {
+			e := effectstest.Event(n, event.PaymentSucceeded, "A1", "pi_1", effectstest.CNY(8800))
+			if n >= 600 {
+				e.ReceivedAt = now.Add(-time.Hour)
+			}
+			events = append(events, e)
+		}
+		ds := effectstest.Deliveries(group, events...)
+		handle(t, s, ds...)
+		reader := eventlog.NewReader(s)
+		for name, c := range map[string]struct {
+			retention time.Duration
+		}{"for ever": {0}, "longer": {30 * 24 * time.Hour}} {
+			if n, err := reader.Purge(t.Context(), eventlog.Options{Retention: c.retention}); n != 0 || err != nil {
+				t.Errorf("%s: purged %d, %v, want none", name, n, err)
+			}
+		}
+		if n, err := reader.PurgeBefore(t.Context(), now, 10); n != 10 || err != nil {
+			t.Errorf("a bounded purge took %d, %v, want 10", n, err)
+		}
+		if n, err := reader.Purge(t.Context(), eventlog.Options{Retention: 24 * time.Hour}); n != 590 || err != nil {
+			t.Errorf("purged %d, %v, want 590", n, err)
+		}
+		left, err := reader.ByOrder(t.Context(), "shop", "A1", 1000)
+		if err != nil || len(left) != 100 || left[0].Event.ID != ds[600].Event.ID {
+			t.Errorf("%d left, %v, want the 100 youngest", len(left), err)
+		}
+		// The keys went with the rows: what comes again is evidence again, and what
+		// is still there is not written twice.
+		handle(t, s, ds[0], ds[699])
+		again, err := reader.ByOrder(t.Context(), "shop", "A1", 1000)
+		if err != nil || len(again) != 101 {
+			t.Errorf("%d rows after two redeliveries, %v, want 101", len(again), err)
+		}
+	})
+}
+
+func TestOptionsValidate(t *testing.T) {
+	for name, c := range map[string]struct {
+		retention time.Duration
+		valid     bool
+	}{
+		"default":  {eventlog.DefaultOptions().Retention, true},
+		"for ever": {0, true},
+		"an hour":  {time.Hour, false},
+		"negative": {-time.Hour, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := eventlog.Options{Retention: c.retention}.Validate()
+			if (err == nil) != c.valid || err != nil && !strings.HasPrefix(err.Error(), "retention: ") {
+				t.Errorf("Validate = %v, want valid: %t", err, c.valid)
+			}
+		})
+	}
+}

@@ -1,0 +1,52 @@
+// Package handlers knows the built-in handlers by the names of their groups.
+package handlers
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/paybell/paybell/handlers/effects"
+	"github.com/paybell/paybell/handlers/eventlog"
+	"github.com/paybell/paybell/handlers/orderstatus"
+	"github.com/paybell/paybell/handlers/points"
+	"github.com/paybell/paybell/workers"
+)
+
+// The names of the built-in groups. Each is also the name of its dedup keys: it
+// never changes.
+const (
+	OrderStatus = "orderstatus"
+	Points      = "points"
+	EventLog    = "eventlog"
+)
+
+// ErrUnknown is returned for a name that no built-in handler has.
+var ErrUnknown = errors.New("handlers: no such built-in handler")
+
+// Names lists the built-in groups.
+func Names() []string { return []string{OrderStatus, Points, EventLog} }
+
+// Deps are what the built-in handlers are made of.
+type Deps struct {
+	Store      *effects.Store
+	Points     points.Options
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Builtin returns the built-in handler of a group.
+func Builtin(name string, d Deps) (workers.BatchHandler, error) {
+	switch name {
+	case OrderStatus:
+		return orderstatus.New(d.Store, name, orderstatus.Deps{Logger: d.Logger, Registerer: d.Registerer})
+	case Points:
+		return points.New(d.Store, name, d.Points)
+	case EventLog:
+		return eventlog.New(d.Store, name), nil
+	default:
+		return nil, fmt.Errorf("%w: %q", ErrUnknown, name)
+	}
+}
