@@ -15,16 +15,25 @@ const redacted = "[redacted]"
 
 // String is secret text. However it is printed, marshalled or logged it reads
 // "[redacted]"; Reveal is the only way to its value.
-type String struct{ value string }
+type String struct {
+	// A pointer, because fmt prints unexported fields of a struct that holds a String
+	// without asking for its methods: it then shows an address.
+	value *string
+}
 
 // New wraps a value.
-func New(value string) String { return String{value} }
+func New(value string) String { return String{&value} }
 
 // Reveal returns the value. Call it where the secret is used, and nowhere else.
-func (s String) Reveal() string { return s.value }
+func (s String) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
 
 // Empty reports whether there is no secret.
-func (s String) Empty() bool { return s.value == "" }
+func (s String) Empty() bool { return s.Reveal() == "" }
 
 // String implements fmt.Stringer.
 func (s String) String() string { return redacted }
