@@ -49,7 +49,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		leaseLosses: counter("lease_losses_total", "Leases that ended without being released."),
 		panics:      counter("panics_total", "Attempts that panicked."),
 		lost:        counter("lost_entries_total", "Pending entries that were deleted from the stream before they were settled."),
-		paused:      gauge("paused", "Parts of the group that pause because Redis, or what the handler needs, is away.", "away"),
+		paused:      gauge("paused", "Parts of the group that pause because redis, what the handler needs, or room for dead_letters is away.", "away"),
 	}
 }
 

@@ -9,8 +9,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// outage logs that something the group needs is away once when the first part of
-// the group notices, and once when the last has recovered.
+// outage logs once when the first part of a group notices that something it needs is
+// away, and once when the last has recovered. What is away is "redis", "handler" for
+// what the handler needs, or "dead_letters" while Redis refuses to keep any.
 type outage struct {
 	logger *slog.Logger
 	group  string

@@ -195,3 +195,67 @@ func TestGroupThatIsDestroyedStartsOverWithoutRunningAnythingTwiceAtOnce(t *test
 		})
 	}
 }
+
+func TestRefusedDeadLetterHoldsUpNobodyElse(t *testing.T) {
+	for kind, of := range kinds() {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := workertest.NewGroup("g", 1, ttl, time.Now)
+				a := newApplied()
+				// Out of memory, Redis refuses to add anything.
+				g.Fault(func(c workertest.Call) error {
+					if len(c.Settlement.Dead) > 0 {
+						return errors.New("OOM command not allowed")
+					}
+					return nil
+				})
+				g.Append(records(40, "A", "B")...)
+				reject := of(func(d workers.Delivery) error {
+					if a.called(d); d.Event.ID == "A-1" {
+						return workers.Reject(errTest)
+					}
+					a.apply(d)
+					return nil
+				})
+				o := options(func(o *workers.Options) { o.Batch, o.Prefetch = 4, 16 })
+				p := start(t, g.Consumer("one"), reject, o)
+				until(t, "everything else is settled", func() bool { return g.Owed() == 1 })
+				equal(t, "A", len(a.of("A")), 39)
+				equal(t, "paused", []float64{p.metric("paused", "dead_letters"), p.metric("paused", "redis")}, []float64{1, 0})
+				pass(10 * time.Minute)
+				equal(t, "calls", a.attempts("A-1"), 1)
+				begun := time.Now()
+				p.stop()
+				if took := time.Since(begun); took > 15*time.Second {
+					t.Errorf("the stop took %v", took)
+				}
+				equal(t, "left to the next owner", g.Pending(), 1)
+				g.Fault(nil)
+				start(t, g.Consumer("two"), reject, o)
+				until(t, "all settled", func() bool { return g.Owed() == 0 })
+				equal(t, "dead letters", len(g.Dead()), 1)
+			})
+		})
+	}
+}
+
+func TestStopDoesNotWaitForASettlementThatCannotBeMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := workertest.NewGroup("g", 1, ttl, time.Now)
+		ids := g.Append(records(1, "A")...)
+		g.Fault(func(c workertest.Call) error {
+			if c.Op == "Settle" {
+				return errAway
+			}
+			return nil
+		})
+		p := start(t, g.Consumer("one"), each(func(workers.Delivery) error { return nil }), options(nil))
+		until(t, "it ran", func() bool { return p.metric("deliveries_total", "done") == 1 })
+		begun := time.Now()
+		p.stop()
+		if took, grace := time.Since(begun), options(nil).Grace; took < grace || took > grace+5*time.Second {
+			t.Errorf("the stop took %v, want the grace of %v and a last try", took, grace)
+		}
+		equal(t, "left pending", g.Settled(ids[0]), 0)
+	})
+}

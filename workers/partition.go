@@ -39,9 +39,10 @@ type partition struct {
 	reader reader
 	timer  *time.Timer
 	// resume is when Redis is asked again after a failed call, probe when the next
-	// run may start after one found what the handler needs away.
-	redis, away   trouble
-	resume, probe time.Time
+	// run may start after one found what the handler needs away, deadAt when refused
+	// dead letters are offered again.
+	redis, away, refused  trouble
+	resume, probe, deadAt time.Time
 
 	// inFlight counts the entries of the runs that are running.
 	inFlight int
@@ -58,6 +59,7 @@ func newPartition(g *group, t *tenure) *partition {
 		reader:  newReader(),
 		timer:   time.NewTimer(time.Hour),
 		redis:   trouble{outage: &g.redisAway, initial: 100 * time.Millisecond, max: 2 * time.Second},
+		refused: trouble{outage: &g.deadRefused, initial: 100 * time.Millisecond, max: 10 * time.Second},
 		away:    trouble{outage: &g.handlerAway, initial: g.options.Backoff.Initial, max: g.options.Backoff.Max},
 	}
 	p.attempts, p.abort = context.WithCancelCause(t.ctx)
@@ -69,8 +71,12 @@ func newPartition(g *group, t *tenure) *partition {
 func (p *partition) run() {
 	defer p.end()
 	for {
-		more := p.step()
-		if p.tenure.ctx.Err() != nil || p.draining && p.running == 0 && p.settle.empty() {
+		more, failed := p.step()
+		if p.tenure.ctx.Err() != nil {
+			return
+		}
+		// When the grace has passed, settling is tried once more and not waited for.
+		if p.draining && p.running == 0 && (p.settled() || failed && p.attempts.Err() != nil) {
 			return
 		}
 		p.await(more)
@@ -87,13 +93,15 @@ func (p *partition) end() {
 	p.timer.Stop()
 	p.redis.ended()
 	p.away.ended()
+	p.refused.ended()
 	p.show(gauges{})
 }
 
-// step does all that can be done now, and reports whether more can be done at once.
-func (p *partition) step() (more bool) {
+// step does all that can be done now, and reports whether more can be done at once,
+// and whether a call failed.
+func (p *partition) step() (more, failed bool) {
 	if p.now().Before(p.resume) {
-		return false
+		return false, false
 	}
 	more, err := p.work()
 	switch {
@@ -106,7 +114,7 @@ func (p *partition) step() (more bool) {
 		p.resume = p.now().Add(p.redis.failed(err))
 	}
 	p.show(gauges{entries: len(p.known), held: p.lanes.held, inFlight: p.inFlight})
-	return more && err == nil
+	return more && err == nil, err != nil
 }
 
 // work starts the next runs before it settles the last ones, so that the handler
@@ -122,6 +130,9 @@ func (p *partition) work() (more bool, err error) {
 		return false, err
 	}
 	if err := p.flush(); err != nil {
+		return false, err
+	}
+	if err := p.flushDead(); err != nil {
 		return false, err
 	}
 	return p.read()
@@ -173,119 +184,27 @@ func (p *partition) collect() {
 
 // sleep is how long nothing is due by the clock.
 func (p *partition) sleep() time.Duration {
-	const long = time.Hour
 	now := p.now()
-	switch {
-	case now.Before(p.resume):
+	if now.Before(p.resume) {
 		return p.resume.Sub(now)
+	}
+	due := now.Add(time.Hour)
+	sooner := func(t time.Time) {
+		if t.Before(due) {
+			due = t
+		}
+	}
+	if len(p.settle.dead) > 0 {
+		sooner(p.deadAt)
+	}
+	switch {
 	case p.draining || p.running >= p.slots:
-		return long
 	case now.Before(p.probe):
-		return p.probe.Sub(now)
+		sooner(p.probe)
 	case len(p.lanes.resting) > 0:
-		return max(0, p.lanes.due().Sub(now))
-	default:
-		return long
+		sooner(p.lanes.due())
 	}
-}
-
-// mayStart reports whether another run may start.
-func (p *partition) mayStart() bool {
-	return !p.draining && p.running < p.slots && p.attempts.Err() == nil && !p.now().Before(p.probe)
-}
-
-// dispatch starts as many runs as there are slots and ready lanes.
-func (p *partition) dispatch() error {
-	if !p.mayStart() {
-		return nil
-	}
-	var runs []*run
-	now := p.now()
-	for p.running+len(runs) < p.slots {
-		r := p.lanes.next(p.perRun, now)
-		if r == nil {
-			break
-		}
-		runs = append(runs, r)
-	}
-	return p.start(runs)
-}
-
-// startGuarded starts a run under the pool's guard, which is held already.
-func (p *partition) startGuarded() {
-	r := p.lanes.nextGuarded()
-	if err := p.start([]*run{r}); err != nil {
-		p.release(r)
-		if errors.Is(err, streams.ErrLeaseLost) {
-			p.tenure.lose()
-			return
-		}
-		p.resume = p.now().Add(p.redis.failed(err))
-	}
-}
-
-// start charges what the runs hold, in one call, and starts them. When charging
-// fails nothing starts.
-func (p *partition) start(runs []*run) error {
-	if len(runs) == 0 {
-		return nil
-	}
-	p.ids = p.ids[:0]
-	for _, r := range runs {
-		for _, it := range r.items {
-			p.ids = append(p.ids, it.entry.ID)
-		}
-	}
-	counts, err := p.log.Charge(p.tenure.ctx, p.tenure.lease, p.ids)
-	if err == nil && len(counts) != len(p.ids) {
-		err = errCounts
-	}
-	if err == nil {
-		err = p.tenure.ctx.Err()
-	}
-	if err != nil {
-		now := p.now()
-		for _, r := range runs {
-			for _, it := range r.items {
-				it.doubts++
-			}
-			p.lanes.finish(r, r.items, now)
-		}
-		return err
-	}
-	for _, r := range runs {
-		p.charged(r, counts[:len(r.items)])
-		counts = counts[len(r.items):]
-		p.running++
-		p.inFlight += len(r.items)
-		go p.attempt(p.attempts, r, p.deliveries(r), p.results)
-	}
-	return nil
-}
-
-// charged takes over the counts. Where Charges failed and yet counted, the attempts
-// that never ran are taken back.
-func (p *partition) charged(r *run, counts []int) {
-	for i, it := range r.items {
-		it.charged++
-		for ; it.doubts > 0 && counts[i] > it.charged; it.doubts-- {
-			p.settle.uncharge = append(p.settle.uncharge, it)
-			counts[i]--
-		}
-		it.doubts = 0
-		it.charged = counts[i]
-	}
-}
-
-func (p *partition) deliveries(r *run) []Delivery {
-	ds := make([]Delivery, len(r.items))
-	for i, it := range r.items {
-		d := &ds[i]
-		d.Record = it.entry.Record
-		d.Group, d.Partition, d.EntryID = p.name, p.tenure.lease.Partition, it.entry.ID
-		d.Attempt, d.Epoch = it.charged, p.tenure.lease.Epoch
-	}
-	return ds
+	return max(0, due.Sub(now))
 }
 
 // show brings the group's gauges from what this partition showed before to g.
@@ -294,11 +213,4 @@ func (p *partition) show(g gauges) {
 	p.metrics.heldNow.Add(float64(g.held - p.shown.held))
 	p.metrics.inFlight.Add(float64(g.inFlight - p.shown.inFlight))
 	p.shown = g
-}
-
-// release gives the pool's guard back if the run held it.
-func (p *partition) release(r *run) {
-	if r.guard {
-		<-p.guard
-	}
 }

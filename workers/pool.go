@@ -2,7 +2,6 @@ package workers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -44,7 +43,7 @@ type group struct {
 	// is charged for the next crash and reaches the end of its attempts.
 	guard chan struct{}
 
-	redisAway, handlerAway outage
+	redisAway, handlerAway, deadRefused outage
 	// listeners are the waits for new entries.
 	listeners sync.WaitGroup
 }
@@ -90,6 +89,7 @@ func (p *Pool) add(log Log, h BatchHandler, o Options, slots, perRun int) error 
 	}
 	g.redisAway.init(g, "redis")
 	g.handlerAway.init(g, "handler")
+	g.deadRefused.init(g, "dead_letters")
 	p.groups = append(p.groups, g)
 	return nil
 }
@@ -98,7 +98,7 @@ func (p *Pool) add(log Log, h BatchHandler, o Options, slots, perRun int) error 
 // ended: nothing new is taken, what runs may finish within the grace of its group,
 // then its context ends; what is not settled by then stays pending for the next
 // owner. A handler that ignores its context holds Run up. Redis being away is no
-// reason to return.
+// reason to return, and the end of ctx is no error.
 func (p *Pool) Run(ctx context.Context) error {
 	p.mu.Lock()
 	if p.started {
@@ -115,8 +115,5 @@ func (p *Pool) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	running.Wait()
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
-	}
 	return nil
 }

@@ -1,6 +1,8 @@
 package workers
 
 import (
+	"errors"
+
 	"github.com/paybell/paybell/streams"
 )
 
@@ -24,11 +26,9 @@ type burial struct {
 	letter streams.DeadLetter
 }
 
-func (s *settling) empty() bool { return len(s.done)+len(s.dead)+len(s.uncharge) == 0 }
-
 // next is the next call's share, take-backs first: an entry must not be charged
-// again before they are counted.
-func (s *settling) next() (call streams.Settlement, uncharge, done, dead int) {
+// again before they are counted. Dead letters have calls of their own.
+func (s *settling) next() (call streams.Settlement, uncharge, done int) {
 	uncharge = min(len(s.uncharge), settleEntries)
 	for _, it := range s.uncharge[:uncharge] {
 		// Settling an entry forgets its attempts; nothing is to be taken back then.
@@ -41,18 +41,15 @@ func (s *settling) next() (call streams.Settlement, uncharge, done, dead int) {
 	for i, it := range s.done[:done] {
 		call.Done[i] = it.entry.ID
 	}
-	dead = min(len(s.dead), settleDead)
-	for _, b := range s.dead[:dead] {
-		call.Dead = append(call.Dead, b.letter)
-	}
-	return call, uncharge, done, dead
+	return call, uncharge, done
 }
 
-// flush settles all there is to settle. What fails is kept for the next time.
+// flush settles what is done and takes attempts back. What fails is kept for the
+// next time.
 func (p *partition) flush() error {
-	for !p.settle.empty() {
-		call, uncharge, done, dead := p.settle.next()
-		if len(call.Uncharge)+len(call.Done)+len(call.Dead) > 0 {
+	for len(p.settle.done)+len(p.settle.uncharge) > 0 {
+		call, uncharge, done := p.settle.next()
+		if len(call.Uncharge)+len(call.Done) > 0 {
 			if err := p.log.Settle(p.tenure.ctx, p.tenure.lease, call); err != nil {
 				return err
 			}
@@ -64,14 +61,45 @@ func (p *partition) flush() error {
 			}
 			p.forget(it)
 		}
-		for _, b := range p.settle.dead[:dead] {
-			p.forget(b.item)
-		}
 		p.settle.uncharge = rest(p.settle.uncharge, uncharge)
 		p.settle.done = rest(p.settle.done, done)
-		p.settle.dead = rest(p.settle.dead, dead)
 	}
 	return nil
+}
+
+// flushDead hands the dead letters over. A Redis that is out of memory refuses them
+// and takes everything else, so they hold up nobody but themselves.
+func (p *partition) flushDead() error {
+	if p.now().Before(p.deadAt) {
+		return nil
+	}
+	for len(p.settle.dead) > 0 {
+		n := min(len(p.settle.dead), settleDead)
+		var call streams.Settlement
+		for _, b := range p.settle.dead[:n] {
+			call.Dead = append(call.Dead, b.letter)
+		}
+		err := p.log.Settle(p.tenure.ctx, p.tenure.lease, call)
+		if errors.Is(err, streams.ErrLeaseLost) {
+			return err
+		}
+		if err != nil {
+			p.deadAt = p.now().Add(p.refused.failed(err))
+			return nil
+		}
+		p.refused.ended()
+		for _, b := range p.settle.dead[:n] {
+			p.forget(b.item)
+		}
+		p.settle.dead = rest(p.settle.dead, n)
+	}
+	return nil
+}
+
+// settled reports whether a partition that is draining has settled all it can: a
+// dead letter that is refused now is left to the next owner.
+func (p *partition) settled() bool {
+	return len(p.settle.done)+len(p.settle.uncharge) == 0 && (len(p.settle.dead) == 0 || p.refused.failures > 0)
 }
 
 // rest drops the first n, and keeps the array for reuse without what left it.
