@@ -4,20 +4,25 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"time"
 )
 
 // maxCommit bounds the bytes that one sync makes durable.
 const maxCommit = 8 << 20
 
 // Run commits what Append queues until ctx ends; then it commits what still waits
-// and returns. One sync serves every caller that waited for it: there is no timer,
-// a commit takes what has gathered while the last one was on its way to the disk.
+// and returns, and later Appends get ErrClosed. One sync serves every caller that
+// waited for it: there is no timer, a commit takes what has gathered while the last
+// one was on its way to the disk.
 func (j *Journal) Run(ctx context.Context) error {
 	for {
 		select {
 		case r := <-j.in:
 			j.commit(j.gather(r))
 		case <-ctx.Done():
+			j.mu.Lock()
+			j.ended = true // nothing is queued behind this
+			j.mu.Unlock()
 			for {
 				select {
 				case r := <-j.in:
@@ -58,11 +63,14 @@ func (r *request) bytes() int64 {
 func (j *Journal) commit(batch []*request) {
 	accepted, err := j.write(batch)
 	for i, r := range batch {
-		if err == nil && !accepted[i] {
-			r.done <- ErrFull
-			continue
+		switch {
+		case err != nil:
+			r.told(0, err)
+		case !accepted[i]:
+			r.told(0, ErrFull)
+		default:
+			r.told(r.first, nil)
 		}
-		r.done <- err
 	}
 }
 
@@ -77,9 +85,9 @@ func (j *Journal) write(batch []*request) (accepted []bool, err error) {
 	seg, err := j.open()
 	if err != nil {
 		defer j.mu.Unlock()
-		return nil, fmt.Errorf("%w: open a segment: %w", ErrFull, err)
+		return nil, err
 	}
-	var total int64
+	total := j.quarantined
 	for _, s := range j.segments {
 		total += s.size
 	}
@@ -99,8 +107,7 @@ func (j *Journal) write(batch []*request) (accepted []bool, err error) {
 	accepted = make([]bool, len(batch))
 	var b []byte
 	if size == 0 {
-		b = newHeader()
-		seg.salt = saltOf(b)
+		b, seg.salt = newHeader(j.session)
 	}
 	fresh := len(b)
 	var added []record
@@ -124,12 +131,13 @@ func (j *Journal) write(batch []*request) (accepted []bool, err error) {
 		if terr := seg.file.Truncate(size); terr != nil {
 			return nil, j.fail(fmt.Errorf("take back a half-written record: %w", terr))
 		}
-		return nil, fmt.Errorf("%w: %w", ErrFull, err)
+		return nil, j.noRoom(err)
 	}
 	if err := seg.file.Sync(); err != nil {
 		return nil, j.fail(fmt.Errorf("sync %s: %w", filepath.Base(seg.path), err))
 	}
 	j.mu.Lock()
+	j.refused = time.Time{}
 	seg.size = size + int64(len(b))
 	seg.records = append(seg.records, added...)
 	j.mu.Unlock()
@@ -141,32 +149,45 @@ func (j *Journal) write(batch []*request) (accepted []bool, err error) {
 func (j *Journal) fail(err error) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	return j.failLocked(err)
+}
+
+// failLocked is fail where j.mu is held.
+func (j *Journal) failLocked(err error) error {
 	j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
 	j.log.Error("journal fails closed: no callback is accepted into it until the process is restarted on a sound disk", "err", err)
 	return j.failed
 }
 
-// open returns the segment to write to, a new one when the last is long enough.
-// j.mu is held.
+// noRoom says that the disk took nothing, and remembers when.
+func (j *Journal) noRoom(err error) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.refused = j.now()
+	return fmt.Errorf("%w: %w", ErrFull, err)
+}
+
+// open returns the segment to write to, a new one when there is none or it is long
+// enough. j.mu is held.
 func (j *Journal) open() (*segment, error) {
+	if j.tail != nil && j.tail.size < j.o.SegmentBytes {
+		return j.tail, nil
+	}
 	first := j.released + 1
 	if n := len(j.segments); n > 0 {
-		last := j.segments[n-1]
-		if last.size < j.o.SegmentBytes {
-			return last, nil
-		}
-		first = max(last.end(), first)
+		first = max(j.segments[n-1].end(), first)
 	}
 	path := filepath.Join(j.dir, segmentName(first))
 	f, err := j.disk.Create(path)
 	if err != nil {
-		return nil, err
+		j.refused = j.now()
+		return nil, fmt.Errorf("%w: open a segment: %w", ErrFull, err)
 	}
 	if err := j.disk.SyncDir(j.dir); err != nil {
 		_ = f.Close() // the sync's error says more
-		return nil, err
+		return nil, j.failLocked(fmt.Errorf("sync directory: %w", err))
 	}
-	seg := &segment{path: path, file: f, first: first}
-	j.segments = append(j.segments, seg)
-	return seg, nil
+	j.tail = &segment{path: path, file: f, first: first}
+	j.segments = append(j.segments, j.tail)
+	return j.tail, nil
 }

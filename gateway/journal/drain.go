@@ -1,36 +1,47 @@
 package journal
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 )
 
 // Read returns at most max payloads from position "from" on, oldest first, and no
-// more than maxCommit bytes of them beyond the first. Damage that appeared since the
-// journal was opened is an error that names the place.
+// more than maxCommit bytes of them beyond the first. One that has become unreadable
+// since it was written comes without its payload and with Err set. Only the
+// goroutine that releases may read.
 func (j *Journal) Read(from Position, max int) ([]Entry, error) {
+	type place struct {
+		seg *segment
+		r   record
+	}
+	var places []place
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	if j.closed {
+		j.mu.Unlock()
 		return nil, ErrClosed
 	}
-	var out []Entry
 	var bytes int64
 	for _, seg := range j.segments {
 		for _, r := range seg.records[seg.index(from):] {
-			if len(out) == max || len(out) > 0 && bytes+r.length > maxCommit {
-				return out, nil
-			}
-			payload, err := seg.read(r)
-			if err != nil {
-				return out, err
+			if len(places) == max || len(places) > 0 && bytes+r.length > maxCommit {
+				break
 			}
 			bytes += r.length
-			out = append(out, Entry{Position: r.position, At: timeOf(r.at), Payload: payload})
+			places = append(places, place{seg, r})
 		}
+	}
+	j.mu.Unlock()
+
+	// The disk is read without the lock: appends must not wait for it.
+	out := make([]Entry, 0, len(places))
+	for _, p := range places {
+		e := Entry{Position: p.r.position, At: timeOf(p.r.at)}
+		if e.Payload, e.Err = p.seg.read(p.r); e.Err != nil {
+			j.mu.Lock()
+			p.seg.damaged += headerLen + p.r.length
+			j.mu.Unlock()
+		}
+		out = append(out, e)
 	}
 	return out, nil
 }
@@ -65,27 +76,15 @@ func (j *Journal) Release(upTo Position) error {
 			kept = append(kept, seg)
 			continue
 		}
-		errs = append(errs, seg.file.Close(), os.Remove(seg.path))
+		if seg == j.tail {
+			j.tail = nil
+		}
+		errs = append(errs, seg.file.Close(), j.retire(seg))
 	}
 	clear(j.segments[len(kept):])
 	j.segments = kept
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("journal: remove a released segment: %w", err)
-	}
-	return nil
-}
-
-// writeReleased replaces the mark. It is not synced: an older mark only makes the
-// reader pass on again what it passed on before.
-func writeReleased(dir string, p Position) error {
-	b := binary.BigEndian.AppendUint64(nil, uint64(p))
-	b = binary.BigEndian.AppendUint64(b, ^uint64(p))
-	tmp := filepath.Join(dir, releasedFile+".new")
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return fmt.Errorf("journal: write what was released: %w", err)
-	}
-	if err := os.Rename(tmp, filepath.Join(dir, releasedFile)); err != nil {
-		return fmt.Errorf("journal: write what was released: %w", err)
+		return fmt.Errorf("journal: take a released segment out of use: %w", err)
 	}
 	return nil
 }

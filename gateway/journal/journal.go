@@ -5,9 +5,10 @@
 // storage, written and synced; they are read back in the order in which they were
 // appended; what is read was written, byte for byte (CRC-32C). It fails closed: after
 // a failed sync nothing more is accepted until the directory is opened again, because
-// the kernel may have dropped the pages that it could not write. A tail torn by a
-// crash is set aside; damage with good records behind it is set aside loudly, and
-// the good ones are kept. One process at a time holds the directory.
+// the kernel may have dropped the pages that it could not write; and no process ever
+// writes to a file of an earlier one. A tail torn by a crash is passed over; damage is
+// passed over loudly, the good records around it are used, and the file is kept in
+// quarantine. One process at a time holds the directory.
 package journal
 
 import (
@@ -16,17 +17,18 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 )
 
 // Options bound a journal.
 type Options struct {
-	// MaxBytes bounds the files together; beyond it Append returns ErrFull.
+	// MaxBytes bounds the files together, those in the quarantine too; beyond it
+	// Append returns ErrFull.
 	MaxBytes int64 `yaml:"max_bytes"`
 	// MaxAge is how old the oldest payload may become before Append returns ErrFull:
 	// what has not drained for so long would be too late to be worth a success reply.
+	// 0 bounds nothing.
 	MaxAge time.Duration `yaml:"max_age"`
 	// SegmentBytes is about how long one file grows; a file is removed when all of it
 	// has been passed on.
@@ -49,8 +51,8 @@ func (o Options) Validate() error {
 	if o.MaxBytes < 2*o.SegmentBytes {
 		errs = append(errs, errors.New("max_bytes: must be at least twice segment_bytes"))
 	}
-	if o.MaxAge < time.Second {
-		errs = append(errs, errors.New("max_age: must be at least 1s"))
+	if o.MaxAge != 0 && o.MaxAge < time.Second {
+		errs = append(errs, errors.New("max_age: must be at least 1s, or 0"))
 	}
 	if o.Queue < 1 || o.Queue > 1<<20 {
 		errs = append(errs, errors.New("queue: must be between 1 and 1048576"))
@@ -86,6 +88,8 @@ type Entry struct {
 	Position Position
 	At       time.Time
 	Payload  []byte
+	// Err says why the payload cannot be read any more.
+	Err error
 }
 
 // File is what a journal needs of a file; tests put failing disks behind it.
@@ -131,20 +135,26 @@ type Journal struct {
 	disk Disk
 	lock *os.File
 	in   chan *request
+	// session tells this process's segments from those of earlier ones.
+	session uint64
 
-	mu       sync.Mutex
-	segments []*segment // oldest first; the last is the one that grows
-	writing  *segment   // under a write now: it must not be removed
-	released Position
-	failed   error
-	closed   bool
+	mu          sync.Mutex
+	segments    []*segment // oldest first
+	tail        *segment   // the last one, if it is this process's and grows
+	writing     *segment   // under a write now: it must not be removed
+	released    Position
+	quarantined int64
+	refused     time.Time // when the disk had no room, until it has some
+	failed      error
+	ended       bool // Run has returned, or is about to
+	closed      bool
 }
 
-// request is one Append waiting for its sync.
+// request is one Submit waiting for its sync.
 type request struct {
 	payloads [][]byte
 	first    Position
-	done     chan error
+	told     func(first Position, err error)
 }
 
 // Report tells what Open found.
@@ -152,7 +162,8 @@ type Report struct {
 	// Payloads are those not yet released.
 	Payloads int
 	// Torn counts bytes of an unfinished last record, Damaged those of damage with
-	// good records behind it; both were copied to the quarantine directory.
+	// good records behind it. The files move to the quarantine directory when what is
+	// good in them has been released.
 	Torn, Damaged int64
 }
 
@@ -161,8 +172,8 @@ func Open(dir string, o Options, d Deps) (*Journal, Report, error) {
 	if err := o.Validate(); err != nil {
 		return nil, Report{}, fmt.Errorf("journal: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Join(dir, quarantineDir), 0o700); err != nil {
-		return nil, Report{}, fmt.Errorf("journal: make directory: %w", err)
+	if err := makeDir(dir, d.Disk); err != nil {
+		return nil, Report{}, err
 	}
 	lock, err := lockDir(dir)
 	if err != nil {
@@ -170,11 +181,11 @@ func Open(dir string, o Options, d Deps) (*Journal, Report, error) {
 	}
 	j := &Journal{
 		dir: dir, o: o, log: d.Logger, now: d.Now, disk: d.Disk, lock: lock,
-		in: make(chan *request, o.Queue),
+		in: make(chan *request, o.Queue), session: random(),
 	}
 	report, err := j.recover()
 	if err != nil {
-		return nil, report, errors.Join(err, lock.Close())
+		return nil, report, errors.Join(err, j.Close())
 	}
 	return j, report, nil
 }
@@ -183,49 +194,83 @@ func Open(dir string, o Options, d Deps) (*Journal, Report, error) {
 // position of the first; the others follow it. A caller whose ctx ends learns only
 // that; its payloads may be kept all the same. Run must be running.
 func (j *Journal) Append(ctx context.Context, payloads [][]byte) (Position, error) {
-	for _, p := range payloads {
-		if len(p) > MaxPayload {
-			return 0, ErrTooLarge
-		}
+	type fate struct {
+		first Position
+		err   error
 	}
-	r := &request{payloads: payloads, done: make(chan error, 1)}
-	if err := j.admit(r); err != nil {
+	done := make(chan fate, 1)
+	if err := j.Submit(payloads, func(first Position, err error) { done <- fate{first, err} }); err != nil {
 		return 0, err
 	}
 	select {
-	case err := <-r.done:
-		return r.first, err
+	case f := <-done:
+		return f.first, f.err
 	case <-ctx.Done():
 		return 0, fmt.Errorf("journal: wait for the sync: %w", ctx.Err())
 	}
 }
 
-// admit queues a request unless a bound is reached already.
-func (j *Journal) admit(r *request) error {
+// Submit is Append for those who have to know what became of the payloads also when
+// nobody waits for them any more. After a nil error told is called exactly once, by
+// Run, which waits for it; after another it is not called and nothing is kept.
+func (j *Journal) Submit(payloads [][]byte, told func(first Position, err error)) error {
+	for _, p := range payloads {
+		if len(p) > MaxPayload {
+			return ErrTooLarge
+		}
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	switch {
-	case j.closed:
-		return ErrClosed
-	case j.failed != nil:
-		return j.failed
-	}
-	if oldest := j.oldest(); !oldest.IsZero() && j.now().Sub(oldest) > j.o.MaxAge {
-		return fmt.Errorf("%w: the oldest payload is from %s", ErrFull, oldest.UTC().Format(time.RFC3339))
+	if err := j.refuse(); err != nil {
+		return err
 	}
 	select {
-	case j.in <- r:
+	case j.in <- &request{payloads: payloads, told: told}:
 		return nil
 	default:
 		return ErrBusy
 	}
 }
 
+// refuse is why nothing can be appended now, as far as is known before trying.
+// j.mu is held.
+func (j *Journal) refuse() error {
+	switch {
+	case j.ended || j.closed:
+		return ErrClosed
+	case j.failed != nil:
+		return j.failed
+	}
+	if oldest := j.oldest(); j.o.MaxAge > 0 && !oldest.IsZero() && j.now().Sub(oldest) > j.o.MaxAge {
+		return fmt.Errorf("%w: the oldest payload is from %s", ErrFull, oldest.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// stillFull is how long Ready believes that a disk without room has none: nobody
+// may be sending, so nothing would find out otherwise.
+const stillFull = 5 * time.Second
+
+// Ready is nil when the journal can be expected to take a payload now.
+func (j *Journal) Ready() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.refuse(); err != nil {
+		return err
+	}
+	if j.bytes()+j.quarantined >= j.o.MaxBytes || !j.refused.IsZero() && j.now().Sub(j.refused) < stillFull {
+		return ErrFull
+	}
+	return nil
+}
+
 // Stats is what a journal holds now.
 type Stats struct {
-	// Payloads are those not released; Bytes is what the files take.
+	// Payloads are those not released; Bytes is what their files take.
 	Payloads int
 	Bytes    int64
+	// Quarantined is what the files in the quarantine take.
+	Quarantined int64
 	// Oldest is when the oldest payload not released was appended.
 	Oldest time.Time
 	// Failed is the error after which nothing is accepted any more.
@@ -236,12 +281,18 @@ type Stats struct {
 func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	s := Stats{Oldest: j.oldest(), Failed: j.failed}
+	s := Stats{Oldest: j.oldest(), Failed: j.failed, Bytes: j.bytes(), Quarantined: j.quarantined}
 	for _, seg := range j.segments {
-		s.Bytes += seg.size
 		s.Payloads += len(seg.records) - seg.index(j.released+1)
 	}
 	return s
+}
+
+func (j *Journal) bytes() (n int64) {
+	for _, seg := range j.segments {
+		n += seg.size
+	}
+	return n
 }
 
 // oldest is the time of the oldest payload that is not released.

@@ -184,7 +184,9 @@ func reopen(t *testing.T, name string, b []byte) ([]string, journal.Report) {
 	if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil { //nolint:gosec // a path of the test
 		t.Fatal(err)
 	}
-	j, report, err := journal.Open(dir, small(), deps(journal.OS()))
+	disk := journal.OS()
+	disk.SyncDir = func(string) error { return nil } // thousands of directories that nobody needs
+	j, report, err := journal.Open(dir, small(), deps(disk))
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}
@@ -226,7 +228,11 @@ func TestDamageAtEveryByte(t *testing.T) {
 			if report.Torn+report.Damaged == 0 {
 				t.Fatalf("byte %d: damage was not reported", i)
 			}
-			if i >= 16 && len(got) < 2 {
+			want := 2 // "second" has two payloads
+			if i < 56 {
+				want = 4 // the file's header is there twice
+			}
+			if len(got) < want {
 				t.Fatalf("byte %d: only %q survived a flipped bit", i, got)
 			}
 		}
@@ -247,7 +253,7 @@ func TestPayloadCannotPoseAsRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b[16] ^= 0xff // the first record's mark
+	b[56] ^= 0xff // the first record's mark
 	got, report := reopen(t, filepath.Base(path), b)
 	if len(got) != 1 || got[0] != "behind" || report.Damaged == 0 {
 		t.Fatalf("read %d payloads, report %+v; want only the one behind the damage", len(got), report)
@@ -307,6 +313,200 @@ func TestBounds(t *testing.T) {
 			t.Fatalf("append: %v, want ErrTooLarge", err)
 		}
 	})
+}
+
+// TestTornTailsOfManyCrashesAreNoDamage: every process writes files of its own, so an
+// earlier one's unfinished end lies in the middle; what is good before and behind it
+// is read, no file of an earlier process changes, and the quarantine does not grow.
+func TestTornTailsOfManyCrashesAreNoDamage(t *testing.T) {
+	dir := t.TempDir()
+	const crashes = 9
+	before := map[string]string{}
+	for i := range crashes {
+		j, report, stop := open(t, dir, small(), deps(journal.OS()))
+		if report.Payloads != i || report.Damaged != 0 || (report.Torn > 0) != (i > 0) {
+			t.Fatalf("crash %d: report %+v", i, report)
+		}
+		appendText(t, j, fmt.Sprintf("p%d", i))
+		stop()
+		segs, err := filepath.Glob(filepath.Join(dir, "*.journal"))
+		if err != nil || len(segs) != i+1 {
+			t.Fatalf("segments %v, %v", segs, err)
+		}
+		for path, was := range before {
+			if b, err := os.ReadFile(path); err != nil || string(b) != was {
+				t.Fatalf("crash %d: %s was written to by a later process (%v)", i, path, err)
+			}
+		}
+		b, err := os.ReadFile(segs[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = append(b, b[56:70]...)                              // as if the next record had been begun
+		if err := os.WriteFile(segs[i], b, 0o600); err != nil { //nolint:gosec // a path of the test
+			t.Fatal(err)
+		}
+		before[segs[i]] = string(b)
+	}
+	j, _, _ := open(t, dir, small(), deps(journal.OS()))
+	if got := all(t, j); len(got) != crashes {
+		t.Fatalf("read %q", got)
+	}
+	if err := j.Release(crashes); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.ReadDir(filepath.Join(dir, "quarantine"))
+	if err != nil || len(kept) != 4 {
+		t.Fatalf("%d torn segments kept, %v; want the newest 4", len(kept), err)
+	}
+}
+
+// TestDamageIsQuarantinedAndCounted: the file stays in its place as long as something
+// good in it is owed, then moves to the quarantine, whose bytes count.
+func TestDamageIsQuarantinedAndCounted(t *testing.T) {
+	dir := t.TempDir()
+	j, _, _ := open(t, dir, small(), deps(journal.OS()))
+	appendText(t, j, "first")
+	appendText(t, j, "second")
+	appendText(t, j, "third")
+	path := onlySegment(t, dir)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := strings.Index(string(b), "second")
+	b[i] ^= 1                                            // the disk forgets while the journal is open
+	if err := os.WriteFile(path, b, 0o600); err != nil { //nolint:gosec // a path of the test
+		t.Fatal(err)
+	}
+	es, err := j.Read(1, 10)
+	if err != nil || len(es) != 3 || es[0].Err != nil || es[1].Err == nil || es[2].Err != nil {
+		t.Fatalf("read %+v, %v; want an error in place of the second alone", es, err)
+	}
+	if err := j.Release(3); err != nil {
+		t.Fatal(err)
+	}
+	if s := j.Stats(); s.Quarantined != int64(len(b)) || s.Bytes != 0 {
+		t.Fatalf("stats %+v, want %d bytes in quarantine", s, len(b))
+	}
+	if err := j.SetAside(journal.Entry{Position: 9, Payload: []byte("nobody takes it")}); err != nil {
+		t.Fatal(err)
+	}
+	if s := j.Stats(); s.Quarantined != int64(len(b))+15 {
+		t.Fatalf("stats %+v after a payload was set aside", s)
+	}
+}
+
+// TestRecoversOnAFullDisk: reading what was kept needs no room, only new payloads do.
+func TestRecoversOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	j, _, stop := open(t, dir, small(), deps(journal.OS()))
+	appendText(t, j, "kept")
+	stop()
+	path := onlySegment(t, dir)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, append(b, "half a rec"...), 0o600); err != nil { //nolint:gosec // a path of the test
+		t.Fatal(err)
+	}
+	full := journal.OS()
+	full.Create = func(string) (journal.File, error) { return nil, syscall.ENOSPC }
+	j, report, _ := open(t, dir, small(), deps(full))
+	if got := all(t, j); len(got) != 1 || got[0] != "kept" || report.Torn != 10 {
+		t.Fatalf("read %q, report %+v", got, report)
+	}
+	if err := j.Ready(); err != nil {
+		t.Fatalf("ready before anything was tried: %v", err)
+	}
+	if _, err := j.Append(t.Context(), [][]byte{[]byte("new")}); !errors.Is(err, journal.ErrFull) {
+		t.Fatalf("append: %v, want ErrFull", err)
+	}
+	if err := j.Ready(); !errors.Is(err, journal.ErrFull) {
+		t.Fatalf("ready on a full disk: %v, want ErrFull", err)
+	}
+}
+
+// TestFailedDirectorySyncFailsClosed: a file whose name may be forgotten keeps nothing.
+func TestFailedDirectorySyncFailsClosed(t *testing.T) {
+	disk, broken := journal.OS(), false
+	syncDir := disk.SyncDir
+	disk.SyncDir = func(path string) error {
+		if broken {
+			return syscall.EIO
+		}
+		return syncDir(path)
+	}
+	j, _, _ := open(t, t.TempDir(), small(), deps(disk))
+	broken = true
+	if _, err := j.Append(t.Context(), [][]byte{[]byte("a")}); !errors.Is(err, journal.ErrFailed) {
+		t.Fatalf("append: %v, want ErrFailed", err)
+	}
+	if err := j.Ready(); !errors.Is(err, journal.ErrFailed) {
+		t.Fatalf("ready: %v, want ErrFailed", err)
+	}
+}
+
+// TestFateIsToldWhenNobodyWaits: whoever gave up did not take the payload back.
+func TestFateIsToldWhenNobodyWaits(t *testing.T) {
+	dir := t.TempDir()
+	j, _, err := journal.Open(dir, small(), deps(journal.OS()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := j.Append(gone, [][]byte{[]byte("left behind")}); !errors.Is(err, context.Canceled) {
+		t.Fatalf("append: %v, want Canceled", err)
+	}
+	told := make(chan journal.Position, 1)
+	if err := j.Submit([][]byte{[]byte("submitted")}, func(p journal.Position, err error) {
+		if err != nil {
+			t.Errorf("told %v", err)
+		}
+		told <- p
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stop() // Run commits what waits before it returns
+	if err := j.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if p := <-told; p != 2 {
+		t.Fatalf("told position %d, want 2", p)
+	}
+	if got := all(t, j); len(got) != 2 {
+		t.Fatalf("read %q", got)
+	}
+	if err := j.Submit([][]byte{nil}, func(journal.Position, error) { t.Error("told of what was refused") }); !errors.Is(err, journal.ErrClosed) {
+		t.Fatalf("submit behind the end: %v, want ErrClosed", err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestInspectLooksWithoutTaking(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := journal.Inspect(dir); err == nil {
+		t.Fatal("an empty directory passes for a journal")
+	}
+	j, _, stop := open(t, dir, small(), deps(journal.OS()))
+	appendText(t, j, "a", "b", "c")
+	if err := j.Release(1); err != nil {
+		t.Fatal(err)
+	}
+	in, err := journal.Inspect(dir)
+	if err != nil || !in.Held || in.Payloads != 2 || in.Oldest.IsZero() || in.Bytes != j.Stats().Bytes {
+		t.Fatalf("%+v, %v", in, err)
+	}
+	stop()
+	if in, err = journal.Inspect(dir); err != nil || in.Held || in.Payloads != 2 {
+		t.Fatalf("%+v, %v after it was closed", in, err)
+	}
+	open(t, dir, small(), deps(journal.OS()))
 }
 
 // badDisk fails as it is told to.

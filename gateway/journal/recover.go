@@ -9,10 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 )
 
 // recover reads the directory: which positions were released, and every whole
-// record of every segment.
+// record of every segment. It writes nothing, so it works on a full disk, and no
+// segment of an earlier process is ever written to again: a sync of a file that had
+// a failed one before proves nothing.
 func (j *Journal) recover() (Report, error) {
 	var report Report
 	released, err := readReleased(j.dir)
@@ -20,98 +23,104 @@ func (j *Journal) recover() (Report, error) {
 		return report, err
 	}
 	j.released = released
-	names, err := filepath.Glob(filepath.Join(j.dir, "*"+segmentExt))
+	paths, err := segmentPaths(j.dir)
 	if err != nil {
-		return report, fmt.Errorf("journal: list segments: %w", err)
+		return report, err
 	}
-	slices.Sort(names)
-	for i, path := range names {
-		first, ok := segmentFirst(filepath.Base(path))
-		if !ok {
-			return report, fmt.Errorf("journal: %s is no segment of a journal: move it away", path)
-		}
-		seg, err := j.load(path, first, i == len(names)-1, &report)
-		if err != nil {
-			return report, err
-		}
-		if len(seg.records) == 0 {
-			// Nothing was ever acknowledged out of it, or all of it is set aside.
-			if err := errors.Join(seg.file.Close(), os.Remove(path)); err != nil {
-				return report, fmt.Errorf("journal: remove an empty segment: %w", err)
+	segments, err := loadAll(paths)
+	if err != nil {
+		return report, err
+	}
+	for _, seg := range segments {
+		report.Torn += seg.torn
+		report.Damaged += seg.damaged
+		if len(seg.records) == 0 || seg.end() <= j.released+1 {
+			// Nothing in it can be read, or all of it was released.
+			if err := j.retire(seg); err != nil {
+				return report, fmt.Errorf("journal: take a segment out of use: %w", err)
 			}
 			continue
 		}
+		if seg.file, err = os.Open(seg.path); err != nil {
+			return report, fmt.Errorf("journal: open segment: %w", err)
+		}
 		j.segments = append(j.segments, seg)
-		// Positions are never used again, also when the mark of what was released is older.
 		report.Payloads += len(seg.records) - seg.index(j.released+1)
 	}
-	if report.Torn > 0 || report.Damaged > 0 {
-		log := j.log.Warn
-		if report.Damaged > 0 {
-			log = j.log.Error
-		}
-		log("journal has unreadable bytes; they are kept in its quarantine directory",
-			"torn", report.Torn, "damaged", report.Damaged, "dir", j.dir)
+	if err := j.countQuarantine(); err != nil {
+		return report, fmt.Errorf("journal: read the quarantine: %w", err)
+	}
+	switch {
+	case report.Damaged > 0:
+		j.log.Error("journal is damaged: what cannot be read stays in its quarantine directory and the rest is used",
+			"damaged_bytes", report.Damaged, "torn_bytes", report.Torn, "dir", j.dir)
+	case report.Torn > 0:
+		j.log.Warn("journal ends in an unfinished record, as a crash leaves it; nothing in it was confirmed",
+			"torn_bytes", report.Torn, "dir", j.dir)
 	}
 	return report, nil
 }
 
-// load scans one segment and sets aside what cannot be read.
-func (j *Journal) load(path string, first Position, last bool, report *Report) (*segment, error) {
-	b, err := os.ReadFile(path)
+// segmentPaths lists the segments, oldest first.
+func segmentPaths(dir string) ([]string, error) {
+	paths, err := filepath.Glob(filepath.Join(dir, "*"+segmentExt))
 	if err != nil {
-		return nil, fmt.Errorf("journal: read segment: %w", err)
+		return nil, fmt.Errorf("journal: list segments: %w", err)
 	}
-	seg := &segment{path: path, first: first}
-	s := scan(b, first)
-	seg.records, seg.salt, seg.size = s.records, s.salt, s.good
-	for _, d := range s.damaged {
-		report.Damaged += d.to - d.from
-		if err := j.setAside(path, b, d); err != nil {
-			return nil, err
+	for _, path := range paths {
+		if _, ok := segmentFirst(filepath.Base(path)); !ok {
+			return nil, fmt.Errorf("journal: %s is no segment of a journal: move it away", path)
 		}
 	}
-	if tail := (span{s.good, int64(len(b))}); tail.from < tail.to {
-		if last {
-			report.Torn += tail.to - tail.from
-		} else {
-			report.Damaged += tail.to - tail.from
-		}
-		if err := j.setAside(path, b, tail); err != nil {
-			return nil, err
-		}
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("journal: open segment: %w", err)
-	}
-	if s.good < int64(len(b)) {
-		if err := errors.Join(f.Truncate(s.good), f.Sync()); err != nil {
-			return nil, errors.Join(fmt.Errorf("journal: cut a torn tail: %w", err), f.Close())
-		}
-	}
-	seg.file = f
-	return seg, nil
+	slices.Sort(paths)
+	return paths, nil
 }
 
-// span is a range of bytes.
-type span struct{ from, to int64 }
+// loadAll scans segments. One that was removed since it was listed is left out.
+func loadAll(paths []string) ([]*segment, error) {
+	var segments []*segment
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("journal: read segment: %w", err)
+		}
+		first, _ := segmentFirst(filepath.Base(path)) // segmentPaths lists no other
+		s := scan(b, first)
+		segments = append(segments, &segment{
+			path: path, first: first, salt: s.salt, records: s.records,
+			size: int64(len(b)), torn: int64(len(b)) - s.good, damaged: s.damaged,
+		})
+	}
+	for i, seg := range segments[:max(0, len(segments)-1)] {
+		if seg.torn > 0 && segments[i+1].salt.session == seg.salt.session {
+			seg.damaged, seg.torn = seg.damaged+seg.torn, 0 // it was whole when the next was begun
+		}
+	}
+	return segments, nil
+}
 
 // scanned is what a segment's bytes hold.
 type scanned struct {
 	salt    salt
 	records []record
-	good    int64  // everything before it is records or damage between them
-	damaged []span // has good records behind it
+	good    int64 // everything before it is records or damage between them
+	damaged int64 // bytes that have good records behind them
 }
 
 // scan finds every whole record. A callback whose last record is missing at the very
 // end was never acknowledged and is left out; behind damage whatever is good counts.
 func scan(b []byte, first Position) scanned {
-	if len(b) < fileHeaderLen || string(b[:len(fileMagic)]) != fileMagic {
+	s, whole, ok := saltOf(b)
+	if !ok {
 		return scanned{}
 	}
-	out := scanned{salt: saltOf(b), good: fileHeaderLen}
+	out := scanned{salt: s, good: fileHeaderLen}
+	if !whole {
+		out.damaged = copyLen
+	}
 	next := first
 	var group []record // of a callback whose last record has not been met
 	off := int64(fileHeaderLen)
@@ -122,7 +131,7 @@ func scan(b []byte, first Position) scanned {
 			if !found {
 				return out
 			}
-			out.damaged = append(out.damaged, span{off, behind})
+			out.damaged += behind - off
 			out.records, group = append(out.records, group...), nil
 			off = behind
 			continue
@@ -156,27 +165,57 @@ func (s salt) find(b []byte, off int64, next Position) (int64, bool) {
 	return 0, false
 }
 
-// setAside copies unreadable bytes to the quarantine directory.
-func (j *Journal) setAside(path string, b []byte, d span) error {
-	name := fmt.Sprintf("%s.%d-%d", filepath.Base(path), d.from, d.to)
-	if err := os.WriteFile(filepath.Join(j.dir, quarantineDir, name), b[d.from:d.to], 0o600); err != nil { //nolint:gosec // the journal's own directory
-		return fmt.Errorf("journal: set damage aside: %w", err)
-	}
-	return nil
+// Inspection is what Inspect saw.
+type Inspection struct {
+	Stats
+	// Torn and Damaged are as in Report.
+	Torn, Damaged int64
+	// Held is true while a process has the journal open; what it writes meanwhile
+	// may be seen in part.
+	Held bool
 }
 
-// readReleased reads the mark; none is 0.
-func readReleased(dir string) (Position, error) {
-	b, err := os.ReadFile(filepath.Join(dir, releasedFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
+// Inspect looks at a journal without taking or changing it.
+func Inspect(dir string) (Inspection, error) {
+	var out Inspection
+	lock, err := os.Open(filepath.Join(dir, lockFile))
 	if err != nil {
-		return 0, fmt.Errorf("journal: read what was released: %w", err)
+		return out, fmt.Errorf("journal: %s holds no journal: %w", dir, err)
 	}
-	if len(b) != 16 || binary.BigEndian.Uint64(b) != ^binary.BigEndian.Uint64(b[8:]) {
-		// Passing payloads on twice is harmless, skipping one is not.
-		return 0, nil
+	// Held shared for an instant: a gateway that starts in just that one is told that
+	// the directory is held, and is started again.
+	err = flock(lock, syscall.LOCK_SH)
+	out.Held = errors.Is(err, ErrLocked)
+	if err := lock.Close(); err != nil {
+		return out, fmt.Errorf("journal: lock: %w", err)
 	}
-	return Position(binary.BigEndian.Uint64(b)), nil
+	released, err := readReleased(dir)
+	if err != nil {
+		return out, err
+	}
+	paths, err := segmentPaths(dir)
+	if err != nil {
+		return out, err
+	}
+	segments, err := loadAll(paths)
+	if err != nil {
+		return out, err
+	}
+	for _, seg := range segments {
+		out.Bytes += seg.size
+		out.Torn += seg.torn
+		out.Damaged += seg.damaged
+		out.Payloads += len(seg.records) - seg.index(released+1)
+		if at, ok := seg.timeFrom(released + 1); ok && out.Oldest.IsZero() {
+			out.Oldest = at
+		}
+	}
+	files, err := quarantined(dir)
+	if err != nil {
+		return out, fmt.Errorf("journal: read the quarantine: %w", err)
+	}
+	for _, f := range files {
+		out.Quarantined += f.Size()
+	}
+	return out, nil
 }

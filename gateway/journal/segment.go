@@ -7,17 +7,18 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
-// A segment begins with fileMagic and 8 random bytes. They become the mark and the
-// CRC's start value of its records, so that no payload can be made up that looks
-// like a record when the reader searches behind damage.
+// A segment begins with fileMagic, 8 random bytes, 8 of the process that writes it
+// and a CRC-32C of all, twice, so that no single damage costs a whole file. The random
+// bytes become the mark and the CRC's start value of its records, so that no payload
+// can be made up that looks like a record when the reader searches behind damage. A
+// process begins a segment when the last is whole, so an unfinished end is what a
+// crash left where the next segment is another process's, and damage where it is not.
 //
 // A record is a fixed header and its payload:
 //
@@ -32,10 +33,11 @@ import (
 const (
 	headerLen     = 29
 	fileMagic     = "paybell1"
-	fileHeaderLen = 16
+	copyLen       = 28
+	fileHeaderLen = 2 * copyLen
 	segmentExt    = ".journal"
-	quarantineDir = "quarantine"
 	releasedFile  = "released"
+	lockFile      = "lock"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -49,18 +51,47 @@ type record struct {
 }
 
 // salt is what a segment's random bytes are used for.
-type salt struct{ mark, seed uint32 }
+type salt struct {
+	mark, seed uint32
+	session    uint64
+}
 
-func saltOf(header []byte) salt {
-	return salt{binary.BigEndian.Uint32(header[8:]), binary.BigEndian.Uint32(header[12:])}
+func readSalt(b []byte) salt {
+	return salt{binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint64(b[8:])}
+}
+
+// saltOf reads a segment's header; whole is false when one of its copies is
+// damaged, ok when both are.
+func saltOf(b []byte) (s salt, whole, ok bool) {
+	if len(b) < fileHeaderLen {
+		return salt{}, false, false
+	}
+	good := 0
+	for _, c := range [][]byte{b[:copyLen], b[copyLen:fileHeaderLen]} {
+		body := c[:copyLen-4]
+		if string(body[:len(fileMagic)]) != fileMagic || crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(c[copyLen-4:]) {
+			continue
+		}
+		s = readSalt(body[len(fileMagic):])
+		good++
+	}
+	return s, good == 2, good > 0
 }
 
 // newHeader is the start of a new segment.
-func newHeader() []byte {
+func newHeader(session uint64) ([]byte, salt) {
 	b := append(make([]byte, 0, fileHeaderLen), fileMagic...)
-	b = b[:fileHeaderLen]
-	_, _ = rand.Read(b[len(fileMagic):]) // never fails (crypto/rand)
-	return b
+	b = binary.BigEndian.AppendUint64(b, random())
+	b = binary.BigEndian.AppendUint64(b, session)
+	s := readSalt(b[len(fileMagic):])
+	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	return append(b, b...), s
+}
+
+func random() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return binary.BigEndian.Uint64(b[:])
 }
 
 // segment is one file. Its records are numbered without a gap, except where damage
@@ -72,6 +103,9 @@ type segment struct {
 	first   Position
 	size    int64
 	records []record
+	// torn and damaged count what cannot be read of the file, as Report does. A
+	// segment that has any is kept in the quarantine once it is released.
+	torn, damaged int64
 }
 
 // end is the position after the last record.
@@ -171,29 +205,6 @@ func segmentFirst(name string) (Position, bool) {
 	}
 	n, err := strconv.ParseUint(digits, 10, 64)
 	return Position(n), err == nil
-}
-
-// lockDir takes an exclusive lock that ends with the process (flock).
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("journal: lock: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			err = ErrLocked
-		}
-		return nil, errors.Join(fmt.Errorf("%s: %w", dir, err), f.Close())
-	}
-	return f, nil
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func timeOf(ms int64) time.Time { return time.UnixMilli(ms).UTC() }

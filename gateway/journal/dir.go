@@ -1,0 +1,180 @@
+package journal
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// The quarantine holds whole segments that had unreadable bytes, moved there when
+// they were released, because a move needs no room on a full disk; and payloads that
+// were set aside. Its bytes count towards Options.MaxBytes, so the disk stays
+// bounded until somebody has looked. Torn tails are what every crash may leave, so
+// of those only the newest few are kept.
+const (
+	quarantineDir = "quarantine"
+	damagedExt    = ".damaged"
+	tornExt       = ".torn"
+	payloadExt    = ".payload"
+	keptTorn      = 4
+)
+
+// lockDir takes an exclusive lock that ends with the process (flock).
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("journal: lock: %w", err)
+	}
+	if err := flock(f, syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", dir, err), f.Close())
+	}
+	return f, nil
+}
+
+// flock locks a file or says ErrLocked at once.
+func flock(f *os.File, how int) error {
+	err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return ErrLocked
+	}
+	return err
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// makeDir makes the journal's directories and the entries that lead to them durable:
+// a file that was synced is lost all the same when its directory is.
+func makeDir(dir string, disk Disk) error {
+	if err := os.MkdirAll(filepath.Join(dir, quarantineDir), 0o700); err != nil {
+		return fmt.Errorf("journal: make directory: %w", err)
+	}
+	if err := errors.Join(disk.SyncDir(dir), disk.SyncDir(filepath.Dir(filepath.Clean(dir)))); err != nil {
+		return fmt.Errorf("journal: sync directory: %w", err)
+	}
+	return nil
+}
+
+// retire takes a closed segment out of use: it is removed, or moved to the
+// quarantine when there is something in it that could not be read.
+func (j *Journal) retire(seg *segment) error {
+	ext := damagedExt
+	switch {
+	case seg.damaged > 0:
+	case seg.torn > 0:
+		ext = tornExt
+	default:
+		return os.Remove(seg.path)
+	}
+	name := fmt.Sprintf("%s.%d%s", filepath.Base(seg.path), j.now().UnixMilli(), ext)
+	if err := os.Rename(seg.path, filepath.Join(j.dir, quarantineDir, name)); err != nil {
+		return err
+	}
+	return j.countQuarantine()
+}
+
+// countQuarantine removes all but the newest torn segments and learns how many bytes
+// the rest takes.
+func (j *Journal) countQuarantine() error {
+	files, err := quarantined(j.dir)
+	if err != nil {
+		return err
+	}
+	torn := 0
+	j.quarantined = 0
+	for _, f := range files {
+		if strings.HasSuffix(f.Name(), tornExt) {
+			if torn++; torn > keptTorn {
+				if err := os.Remove(filepath.Join(j.dir, quarantineDir, f.Name())); err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		j.quarantined += f.Size()
+	}
+	return nil
+}
+
+// quarantined lists the quarantine, newest first.
+func quarantined(dir string) ([]fs.FileInfo, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, quarantineDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	files := make([]fs.FileInfo, 0, len(entries))
+	for _, e := range entries {
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // somebody has just looked at it and removed it
+		}
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, info)
+	}
+	slices.SortFunc(files, func(a, b fs.FileInfo) int {
+		return cmp.Or(b.ModTime().Compare(a.ModTime()), cmp.Compare(b.Name(), a.Name()))
+	})
+	return files, nil
+}
+
+// SetAside writes a payload to the quarantine, durably: it can be read, and nobody
+// can take it. The caller goes on behind it.
+func (j *Journal) SetAside(e Entry) error {
+	path := filepath.Join(j.dir, quarantineDir, fmt.Sprintf("%020d%s", uint64(e.Position), payloadExt))
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("journal: set a payload aside: %w", err)
+	}
+	_, err = f.Write(e.Payload)
+	if err := errors.Join(err, f.Sync(), f.Close(), j.disk.SyncDir(filepath.Dir(path))); err != nil {
+		return fmt.Errorf("journal: set a payload aside: %w", err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.countQuarantine()
+}
+
+// readReleased reads the mark; none is 0.
+func readReleased(dir string) (Position, error) {
+	b, err := os.ReadFile(filepath.Join(dir, releasedFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("journal: read what was released: %w", err)
+	}
+	if len(b) != 16 || binary.BigEndian.Uint64(b) != ^binary.BigEndian.Uint64(b[8:]) {
+		// Passing payloads on twice is harmless, skipping one is not.
+		return 0, nil
+	}
+	return Position(binary.BigEndian.Uint64(b)), nil
+}
+
+// writeReleased replaces the mark. It is not synced: an older mark only makes the
+// reader pass on again what it passed on before.
+func writeReleased(dir string, p Position) error {
+	b := binary.BigEndian.AppendUint64(nil, uint64(p))
+	b = binary.BigEndian.AppendUint64(b, ^uint64(p))
+	tmp := filepath.Join(dir, releasedFile+".new")
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return fmt.Errorf("journal: write what was released: %w", err)
+	}
+	if err := os.Rename(tmp, filepath.Join(dir, releasedFile)); err != nil {
+		return fmt.Errorf("journal: write what was released: %w", err)
+	}
+	return nil
+}
