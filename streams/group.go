@@ -20,10 +20,6 @@ type GroupOptions struct {
 	LeaseTTL time.Duration
 	// Block is how long Wait stays inside Redis at a time.
 	Block time.Duration
-	// Poll makes Wait pause for this long instead of blocking inside Redis. It is
-	// for the embedded engine, where every command wakes every blocked reader and
-	// each then walks its whole stream. Zero blocks.
-	Poll time.Duration
 	// ConsumerIdle is how long a consumer that owes nothing stays in the group.
 	ConsumerIdle time.Duration
 	// TakeBytes is about how many bytes one Take may bring; zero does not bound it.
@@ -59,6 +55,8 @@ type part struct {
 	last string
 	// wait is the blocked read that runs now.
 	wait *blockedRead
+	// pause is how long to wait where waiting inside the server does not pay.
+	pause time.Duration
 	// sweepAt is when to look for pending entries of other consumers; found are
 	// such entries, adopted and not yet handed out, under the lease of epoch.
 	sweepAt time.Time

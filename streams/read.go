@@ -185,16 +185,13 @@ type blockedRead struct {
 // beside Wait, at most one a partition. One that was left behind ends with the
 // Block time or with the read client, wakes whoever waits by then, and Close
 // waits for it.
+//
+// The embedded engine wakes every blocked reader for every command, and each then
+// walks its whole stream: with three groups that made an append cost ten times as
+// much. There Wait pauses instead, the longer the less there was to take.
 func (g *Group) Wait(ctx context.Context, partition int, after string) error {
-	if g.o.Poll > 0 {
-		t := time.NewTimer(g.o.Poll)
-		defer t.Stop()
-		select {
-		case <-t.C:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	if g.write.plain.Load() {
+		return g.pause(ctx, partition)
 	}
 	p := &g.parts[partition]
 	p.mu.Lock()
@@ -216,6 +213,27 @@ func (g *Group) Wait(ctx context.Context, partition int, after string) error {
 	select {
 	case <-r.done:
 		return r.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Pauses of an engine that is not waited inside of.
+const (
+	pauseLeast = 10 * time.Millisecond
+	pauseMost  = 250 * time.Millisecond
+)
+
+func (g *Group) pause(ctx context.Context, partition int) error {
+	p := &g.parts[partition]
+	p.mu.Lock()
+	p.pause = min(max(pauseLeast, 2*p.pause), pauseMost)
+	t := time.NewTimer(p.pause)
+	p.mu.Unlock()
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -255,6 +273,7 @@ func (p *part) learn(last string, bytes, entries int) {
 	defer p.mu.Unlock()
 	p.last = laterID(p.last, last)
 	if entries > 0 {
+		p.pause = 0
 		// Growth counts at once, because it is what the bound is for; shrinking slowly.
 		size := bytes / entries
 		p.entryBytes = max(size, (3*p.entryBytes+size)/4)

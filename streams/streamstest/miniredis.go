@@ -16,7 +16,7 @@ func Miniredis(tb testing.TB) *miniredis.Miniredis {
 	if err := m.StartAddr("127.0.0.1:0"); err != nil {
 		tb.Fatalf("streamstest: miniredis: %v", err)
 	}
-	const step = 10 * time.Millisecond
+	const step = 20 * time.Millisecond
 	tick := time.NewTicker(step)
 	stop, ended := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -249,10 +249,8 @@ func foreignConsumersStrandNothing(t promise) {
 		t.Fatalf("took over %v, want %v", got, events[:2])
 	}
 	// What lies before them is no news.
-	start := time.Now()
-	if err := g.Wait(t.Context(), 0, ids(b.Backlog(g, l))[0]); err != nil || time.Since(start) < b.Options.Block/2 {
-		t.Fatalf("woke after %v, %v", time.Since(start), err)
-	}
+	first := ids(b.Backlog(g, l))[0]
+	b.restful(t, "after an old id", func(ctx context.Context) error { return g.Wait(ctx, 0, first) })
 }
 
 func waitWakesForNews(t promise) {
@@ -261,20 +259,28 @@ func waitWakesForNews(t promise) {
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
 	// With something to take it returns at once.
-	if err := g.Wait(t.Context(), 0, ""); err != nil {
-		t.Fatal(err)
+	now := time.Now()
+	if err := g.Wait(t.Context(), 0, ""); err != nil || time.Since(now) > time.Second {
+		t.Fatalf("%v after %v", err, time.Since(now))
 	}
 	es := b.Take(g, l, 10)
 	b.Settle(g, l, streams.Settlement{Done: ids(es)})
 	b.Take(g, l, 10)
-	woke := make(chan error, 1)
-	go func() { woke <- g.Wait(t.Context(), 0, "") }()
 	// The old entries are no reason to wake, whatever "after" says.
-	select {
-	case err := <-woke:
-		t.Fatalf("woke without news: %v", err)
-	case <-time.After(100 * time.Millisecond):
-	}
+	b.restful(t, "with all of it settled", func(ctx context.Context) error { return g.Wait(ctx, 0, "") })
+	woke := make(chan error, 1)
+	go func() {
+		for {
+			if err := g.Wait(t.Context(), 0, ""); err != nil {
+				woke <- err
+				return
+			}
+			if n := b.Write.XLen(t.Context(), b.Layout.Events(0)).Val(); n == 3 {
+				woke <- nil
+				return
+			}
+		}
+	}()
 	start := time.Now()
 	b.AppendTo(0, 1)
 	if err := <-woke; err != nil || time.Since(start) > 3*time.Second {
@@ -293,10 +299,23 @@ func waitWakesForNews(t promise) {
 	if es := b.Take(other, l, 10); len(es) != 0 {
 		t.Fatalf("took %d", len(es))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	b.restful(t, "for one that is new", func(ctx context.Context) error { return other.Wait(ctx, 0, "") })
+}
+
+// restful fails the test if waiting where there is no news returns again and
+// again: a reader would spin.
+func (b *Bench) restful(t promise, when string, wait func(context.Context) error) {
+	b.tb.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if err := other.Wait(ctx, 0, ""); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("woke without news: %v", err)
+	for n := 0; ; n++ {
+		err := wait(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			return
+		}
+		if err != nil || n > 10 {
+			b.tb.Fatalf("%s: woke %d times without news, %v", when, n, err)
+		}
 	}
 }
 
@@ -312,8 +331,8 @@ func waitEndsWithItsContext(t promise) {
 			t.Fatalf("%v after %v", err, time.Since(start))
 		}
 	}
-	// One read was left behind, not three; it ends with the client.
-	if n := b.Read.PoolStats().TotalConns; n != 1 {
+	// At most one read was left behind, not three; it ends with the client.
+	if n := b.Read.PoolStats().TotalConns; n > 1 {
 		t.Fatalf("%d connections", n)
 	}
 	start := time.Now()
