@@ -18,7 +18,7 @@ import (
 // it would over two callbacks.
 func (a *account) complete(cb *provider.Callback, v *provider.Verified, decoded []provider.Decoded) []event.Record {
 	sum := sha256.Sum256(cb.Body)
-	digest := hex.EncodeToString(sum[:])
+	digest := hexText(sum)
 	received := milliseconds(cb.ReceivedAt)
 	records := make([]event.Record, len(decoded))
 	for i := range decoded {
@@ -84,8 +84,13 @@ func (a *account) simplify(body []byte, records []event.Record) {
 
 // digest is the lower-case hex SHA-256 of a body.
 func digest(body []byte) string {
-	sum := sha256.Sum256(body)
-	return hex.EncodeToString(sum[:])
+	return hexText(sha256.Sum256(body))
+}
+
+func hexText(sum [sha256.Size]byte) string {
+	var text [2 * sha256.Size]byte
+	hex.Encode(text[:], sum[:])
+	return string(text[:])
 }
 
 // unreadable stands for an authentic callback that its provider cannot read. Its

@@ -75,12 +75,26 @@ func TestBodyMemory(t *testing.T) {
 	d := newDoor(t, func(o *gateway.Options, _ *gateway.Deps) { o.BodyMemory = 1 << 20 })
 	arrived, release := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
+	end := sync.OnceFunc(func() {
+		close(release)
+		wg.Wait()
+	})
+	t.Cleanup(end)
 	begin := func(sent int) {
 		r := request(t, "")
 		r.ContentLength = large
 		r.Body = io.NopCloser(stuckBody{strings.NewReader(strings.Repeat("x", sent)), arrived, release})
-		wg.Go(func() { d.ServeHTTP(httptest.NewRecorder(), r) })
-		<-arrived
+		ended := make(chan int, 1)
+		wg.Go(func() {
+			w := httptest.NewRecorder()
+			d.ServeHTTP(w, r)
+			ended <- w.Code
+		})
+		select {
+		case <-arrived:
+		case code := <-ended:
+			t.Fatalf("replied %d before the body had ended", code)
+		}
 	}
 	post := func(size int) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
@@ -106,8 +120,7 @@ func TestBodyMemory(t *testing.T) {
 	if got := d.count(t, "bell", "retry", "body_memory"); got != 1 {
 		t.Errorf("counted %v", got)
 	}
-	close(release)
-	wg.Wait()
+	end()
 	if w := post(large); w.Code != 200 {
 		t.Errorf("afterwards: got %d", w.Code)
 	}

@@ -27,11 +27,11 @@ type verdict struct {
 // judge is the one table from an error to a reply. The sender's fault is 4xx,
 // ours is the provider's retryable reply, and an unknown error is ours.
 func judge(err error) verdict {
+	if err == nil {
+		return verdict{outcome: provider.Accepted, counted: accepted}
+	}
 	var refusal *provider.Refusal
 	switch {
-	case err == nil:
-		return verdict{outcome: provider.Accepted, counted: accepted}
-
 	// What comes out of the appender is ours, whatever it is made of.
 	case errors.Is(err, errAppend):
 		return verdict{outcome: provider.Retry, counted: retry, reason: appendReason(err)}

@@ -15,12 +15,14 @@ import (
 	"github.com/paybell/paybell/gateway"
 )
 
-// onTheWire builds a door with short deadlines and serves it.
+// hasty are deadlines that a test can wait for; others leave a busy machine time.
+func hasty(o *gateway.Options) { o.HeaderTimeout, o.ReadTimeout = 500*time.Millisecond, time.Second }
+
+// onTheWire builds a door and serves it.
 func onTheWire(t *testing.T, change func(*gateway.Options)) (door, string) {
 	t.Helper()
 	var options gateway.Options
 	d := newDoor(t, func(o *gateway.Options, _ *gateway.Deps) {
-		o.HeaderTimeout, o.ReadTimeout = 150*time.Millisecond, 300*time.Millisecond
 		if change != nil {
 			change(o)
 		}
@@ -70,7 +72,7 @@ func closed(t *testing.T, r io.Reader) string {
 }
 
 func TestSlowHeadersAreCutOff(t *testing.T) {
-	d, addr := onTheWire(t, nil)
+	d, addr := onTheWire(t, hasty)
 	conn := dial(t, addr)
 	start := time.Now()
 	send(t, conn, "POST /callbacks/bell HTTP/1.1\r\nHost: bell\r\nX-Slow: ")
@@ -86,7 +88,7 @@ func TestSlowHeadersAreCutOff(t *testing.T) {
 // TestDrippingHeadersAreCutOff: the deadline is for all headers together, so that
 // a byte now and then does not keep a connection open.
 func TestDrippingHeadersAreCutOff(t *testing.T) {
-	_, addr := onTheWire(t, nil)
+	_, addr := onTheWire(t, hasty)
 	conn := dial(t, addr)
 	send(t, conn, "POST /callbacks/bell HTTP/1.1\r\nHost: bell\r\n")
 	gone := make(chan struct{})
@@ -115,7 +117,10 @@ func TestDrippingHeadersAreCutOff(t *testing.T) {
 // TestSlowBodyHoldsNoPlace: with room for a single callback, senders of bodies
 // that never end do not keep a whole one out, and are cut off.
 func TestSlowBodyHoldsNoPlace(t *testing.T) {
-	d, addr := onTheWire(t, func(o *gateway.Options) { o.MaxInFlight = 1 })
+	d, addr := onTheWire(t, func(o *gateway.Options) {
+		hasty(o)
+		o.MaxInFlight = 1
+	})
 	slow := make([]net.Conn, 20)
 	for i := range slow {
 		slow[i] = dial(t, addr)
@@ -287,12 +292,12 @@ func isTimeout(err error) bool {
 // append, and a provider that hangs up does not stop it.
 func TestAppendOutlivesReadDeadline(t *testing.T) {
 	d, addr := onTheWire(t, func(o *gateway.Options) {
-		o.HeaderTimeout, o.ReadTimeout = 100*time.Millisecond, 100*time.Millisecond
+		hasty(o)
 		o.AppendTimeout = 30 * time.Second
 	})
 	ended := make(chan error, 1)
 	d.appender.before = func(ctx context.Context) error {
-		after := time.NewTimer(250 * time.Millisecond)
+		after := time.NewTimer(1100 * time.Millisecond)
 		defer after.Stop()
 		select {
 		case <-after.C:
