@@ -171,22 +171,28 @@ func (o *Order) apply(e *event.Event, shared bool) Step {
 	return s
 }
 
-// foldOrder folds an event with an order reference, after it has joined what was
-// told under the references it claims.
+// foldOrder folds an event into its own order, which first joins what was told
+// under the references that the event claims for it.
 func (b *folding) foldOrder(e *event.Event, o *Order) Step {
-	before, conflicts := o.State.Status(), o.Conflicts()
-	also := map[Key]*Order{}
-	joined := false
+	var told []*refRow
 	if e.OrderRef() != "" {
 		for _, r := range claims(e) {
-			joined = b.claim(b.refs[r], o, also) || joined
+			if row := b.refs[r]; row.claim(o) && row.told {
+				told = append(told, row)
+			}
 		}
+	}
+	if len(told) == 0 {
+		return o.apply(e, false)
+	}
+	before, conflicts := o.State.Status(), o.Conflicts()
+	also := map[Key]*Order{}
+	for _, row := range told {
+		b.join(row, o, also)
 	}
 	s := o.apply(e, false)
 	s.Before = before
-	if joined {
-		s.Change = joinedChange(s.Change, conflicts, o.Conflicts())
-	}
+	s.Change = joinedChange(s.Change, conflicts, o.Conflicts())
 	for _, key := range slices.SortedFunc(maps.Keys(also), Key.compare) {
 		s.Also = append(s.Also, also[key])
 	}
@@ -206,24 +212,25 @@ func joinedChange(c event.Change, before, after []event.Disagreement) event.Chan
 	return c
 }
 
-// claim adds the order to those that claim the reference and joins what was told
-// under it. It reports whether there was anything to join.
-func (b *folding) claim(r *refRow, o *Order, also map[Key]*Order) bool {
+// claim adds the order to those that claim the reference, and reports whether it
+// was not among them.
+func (r *refRow) claim(o *Order) bool {
 	at, claimed := slices.BinarySearch(r.claims, o.Key.Order)
-	if claimed {
-		return false
+	if !claimed {
+		r.claims = slices.Insert(r.claims, at, o.Key.Order)
 	}
-	first := len(r.claims) == 0
-	r.claims = slices.Insert(r.claims, at, o.Key.Order)
-	if !r.told {
-		return false
-	}
+	return !claimed
+}
+
+// join joins what was told under a newly claimed reference. The order that the
+// reference was until now is absorbed; orders that claim it too now share it.
+func (b *folding) join(r *refRow, o *Order, also map[Key]*Order) {
 	o.State.Merge(r.state)
-	if first {
+	if len(r.claims) == 1 {
 		orphan := b.order(r.ref.key())
 		orphan.Absorbed = true
 		also[orphan.Key] = orphan
-		return true
+		return
 	}
 	for _, key := range r.claims {
 		rival := b.order(Key{r.ref.Namespace, key})
@@ -231,5 +238,4 @@ func (b *folding) claim(r *refRow, o *Order, also map[Key]*Order) bool {
 			also[rival.Key] = rival
 		}
 	}
-	return true
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/paybell/paybell/streams/event"
 )
 
-// ErrOverflow: the points of an order do not fit int64.
+// ErrOverflow is returned when the points of an order do not fit int64.
 var ErrOverflow = errors.New("points: the award does not fit int64")
 
 // award is what money is worth: pure arithmetic on integers.

@@ -262,6 +262,15 @@ func declaredRace(t *testing.T, o effects.Options) {
 			t.Errorf("outcome %d of a race lost for ever = %v, want the race, charged", i, err)
 		}
 	}
+	// A stop that falls into the pause before the next run is no success.
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := func(context.Context, *effects.Tx, []workers.Delivery) error {
+		cancel()
+		return effects.ErrRace
+	}
+	if out := s.Handler(group, stopped).HandleBatch(ctx, again[1:]); out[0] == nil {
+		t.Error("an event was settled although its transaction was never run again")
+	}
 }
 
 func migrations(t *testing.T, o effects.Options) {
