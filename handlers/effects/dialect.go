@@ -90,22 +90,29 @@ func openPostgres(o Options) (*sql.DB, error) {
 	if _, ok := cfg.RuntimeParams["application_name"]; !ok {
 		cfg.RuntimeParams["application_name"] = "paybell"
 	}
-	db := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(requireDurable))
+	db := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(prepare(o.StallTimeout)))
 	db.SetMaxOpenConns(o.MaxConnections)
 	db.SetMaxIdleConns(o.MaxConnections)
 	db.SetConnMaxIdleTime(o.IdleTimeout)
 	return db, nil
 }
 
-// requireDurable looks at each new connection, because a failover or a changed
-// role may bring other settings than the process started with.
-func requireDurable(ctx context.Context, c *pgx.Conn) error {
-	var setting string
-	if err := c.QueryRow(ctx, "SHOW synchronous_commit").Scan(&setting); err != nil {
-		return fmt.Errorf("effects: read synchronous_commit: %w", err)
+// prepare looks at each new connection, because a failover or a changed role may
+// bring other settings than the process started with, and bounds how long a
+// transaction of it may stand still. The setting is not sent at the start of the
+// connection: poolers refuse start-up parameters they do not know.
+func prepare(stall time.Duration) func(context.Context, *pgx.Conn) error {
+	timeout := strconv.FormatInt(stall.Milliseconds(), 10)
+	return func(ctx context.Context, c *pgx.Conn) error {
+		var durable string
+		err := c.QueryRow(ctx, `SELECT current_setting('synchronous_commit'),
+			set_config('idle_in_transaction_session_timeout', $1, false)`, timeout).Scan(&durable, nil)
+		if err != nil {
+			return fmt.Errorf("effects: prepare a connection: %w", err)
+		}
+		if strings.EqualFold(durable, "off") {
+			return ErrNotDurable
+		}
+		return nil
 	}
-	if strings.EqualFold(setting, "off") {
-		return ErrNotDurable
-	}
-	return nil
 }

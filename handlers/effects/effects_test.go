@@ -122,6 +122,7 @@ func TestOptionsValidate(t *testing.T) {
 		"readers":         {func(o *effects.Options) { o.ReadConnections = 0 }, "read_connections: "},
 		"idle timeout":    {func(o *effects.Options) { o.IdleTimeout = 0 }, "idle_timeout: "},
 		"busy timeout":    {func(o *effects.Options) { o.BusyTimeout = time.Hour }, "busy_timeout: "},
+		"stall timeout":   {func(o *effects.Options) { o.StallTimeout = 0 }, "stall_timeout: "},
 		"negative retry":  {func(o *effects.Options) { o.Retries = -1 }, "retries: "},
 		"all of it wrong": {func(o *effects.Options) { *o = effects.Options{SQLite: "x", Retries: 9999} }, "idle_timeout: "},
 	} {

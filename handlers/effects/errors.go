@@ -151,6 +151,7 @@ func general(err error) bool {
 var generalCodes = [...]string{
 	"08",    // Connection exceptions.
 	"25006", // Read-only transaction: a standby.
+	"25P03", // The transaction stood still too long (Options.StallTimeout).
 	"28",    // Invalid authorization.
 	"3D",    // No such database.
 	"42501", // Insufficient privilege.

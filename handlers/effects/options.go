@@ -26,6 +26,10 @@ type Options struct {
 	IdleTimeout time.Duration `yaml:"idle_timeout"`
 	// BusyTimeout is how long SQLite waits for another process to end its write.
 	BusyTimeout time.Duration `yaml:"busy_timeout"`
+	// StallTimeout is how long PostgreSQL waits for the next statement of an open
+	// transaction before it ends it. A worker that stands still inside one would
+	// otherwise keep its orders from the partition's next owner.
+	StallTimeout time.Duration `yaml:"stall_timeout"`
 	// Retries is how often a transaction that lost a race (deadlock, serialization
 	// failure, busy file) is run again at once, before its events are retried
 	// on the group's policy.
@@ -39,6 +43,7 @@ func DefaultOptions() Options {
 		ReadConnections: 4,
 		IdleTimeout:     5 * time.Minute,
 		BusyTimeout:     5 * time.Second,
+		StallTimeout:    15 * time.Second,
 		Retries:         5,
 	}
 }
@@ -69,6 +74,9 @@ func (o Options) Validate() error {
 	}
 	if o.BusyTimeout < 100*time.Millisecond || o.BusyTimeout > time.Minute {
 		bad("busy_timeout: must be between 100ms and 1m")
+	}
+	if o.StallTimeout < time.Second || o.StallTimeout > time.Hour {
+		bad("stall_timeout: must be between 1s and 1h")
 	}
 	if o.Retries < 0 || o.Retries > 100 {
 		bad("retries: must be between 0 and 100")

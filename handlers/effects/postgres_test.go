@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -93,6 +94,43 @@ func TestG4ServerCrash(t *testing.T) {
 	}
 	if rows != 2*perWorker || events != 2*perWorker {
 		t.Errorf("%d effects of %d events, want %d of both", rows, events, 2*perWorker)
+	}
+}
+
+// TestG5FrozenOwnerIsCutOff freezes an owner inside its transaction, where it holds
+// the lock of the partition. The next owner gets through all the same, and what the
+// first one had begun is undone.
+func TestG5FrozenOwnerIsCutOff(t *testing.T) {
+	o := effectstest.Postgres(t)
+	o.StallTimeout = time.Second
+	s := effectstest.Open(t, o, effects.Deps{})
+	inside, thaw := make(chan struct{}), make(chan struct{})
+	frozen := func(context.Context, *effects.Tx, []workers.Delivery) error {
+		close(inside)
+		<-thaw
+		return nil
+	}
+	ds := effectstest.Deliveries("g", effectstest.Event(1, event.PaymentSucceeded, "A1", "r1", effectstest.CNY(1)))
+	first := make(chan []error)
+	go func() { first <- s.Handler("g", frozen).HandleBatch(t.Context(), ds) }()
+	<-inside
+
+	next := slices.Clone(ds)
+	next[0].Epoch++
+	applied := 0
+	out := s.Handler("g", func(context.Context, *effects.Tx, []workers.Delivery) error {
+		applied++
+		return nil
+	}).HandleBatch(t.Context(), next)
+	if out[0] != nil || applied != 1 {
+		t.Errorf("next owner: %v after %d runs, want nil after 1", out[0], applied)
+	}
+	close(thaw)
+	if out := <-first; !workers.IsUnavailable(out[0]) {
+		t.Errorf("frozen owner: %v, want unavailable", out[0])
+	}
+	if out := s.Handler("g", frozen).HandleBatch(t.Context(), ds); !errors.Is(out[0], effects.ErrStaleOwner) {
+		t.Errorf("frozen owner, again: %v, want stale owner", out[0])
 	}
 }
 
