@@ -156,3 +156,23 @@ func TestEventAppliedBehindAFailedOneIsSettledAndReported(t *testing.T) {
 		equal(t, "reports", p.logs.count("although an earlier one of its order had failed"), 1)
 	})
 }
+
+func TestRetryDecidesForThoseBehindIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := workertest.NewGroup("g", 1, ttl, time.Now)
+		g.Append(records(5, "A")...)
+		var batches []int
+		start(t, g.Consumer("one"), batch(func(ctx context.Context, ds []workers.Delivery) []error {
+			batches = append(batches, len(ds))
+			return each(func(d workers.Delivery) error {
+				if d.Event.ID == "A-1" && d.Attempt < 4 {
+					return errTest
+				}
+				return nil
+			}).HandleBatch(ctx, ds)
+		}), options(nil))
+		until(t, "all settled", func() bool { return g.Owed() == 0 })
+		// Those behind it are not run along, charged and taken back again and again.
+		equal(t, "batches", batches, []int{5, 1, 1, 1, 4})
+	})
+}

@@ -25,8 +25,6 @@ type item struct {
 	// failed: an attempt of this process failed; due is when the next one may start.
 	failed bool
 	due    time.Time
-	// ended: it is to be settled as done or dead, and will not run again.
-	ended bool
 }
 
 // lane keeps the events of one ordering key in order. It exists while an event of

@@ -170,7 +170,6 @@ func (v *verdicts) conclude() {
 // done ends a delivery whose effect is committed.
 func (p *partition) done(it *item) {
 	p.metrics.done.Inc()
-	it.ended = true
 	p.settle.done = append(p.settle.done, it)
 }
 
@@ -180,7 +179,6 @@ func (p *partition) bury(it *item, reason string, err error) {
 	p.metrics.deadLetters.WithLabelValues(reason).Inc()
 	p.logger.Error("delivery becomes a dead letter", "group", p.name, "partition", it.entry.Partition,
 		"entry_id", it.entry.ID, "event", it.entry.Record.Event, "attempt", it.charged, "reason", reason, "err", err)
-	it.ended = true
 	p.settle.dead = append(p.settle.dead, burial{it, streams.DeadLetter{
 		Partition: p.tenure.lease.Partition, Group: p.name, EntryID: it.entry.ID, Record: it.entry.Record,
 		Attempts: it.charged, Reason: reason, Error: bounded(err.Error()), DeadAt: p.now().UTC(),

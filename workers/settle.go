@@ -30,18 +30,18 @@ type burial struct {
 // again before they are counted. Dead letters have calls of their own.
 func (s *settling) next() (call streams.Settlement, uncharge, done int) {
 	uncharge = min(len(s.uncharge), settleEntries)
-	for _, it := range s.uncharge[:uncharge] {
-		// Settling an entry forgets its attempts; nothing is to be taken back then.
-		if !it.ended {
-			call.Uncharge = append(call.Uncharge, it.entry.ID)
-		}
-	}
 	done = min(len(s.done), settleEntries-uncharge)
-	call.Done = make([]string, done)
-	for i, it := range s.done[:done] {
-		call.Done[i] = it.entry.ID
-	}
+	call.Uncharge = ids(s.uncharge[:uncharge])
+	call.Done = ids(s.done[:done])
 	return call, uncharge, done
+}
+
+func ids(items []*item) []string {
+	out := make([]string, len(items))
+	for i, it := range items {
+		out[i] = it.entry.ID
+	}
+	return out
 }
 
 // flush settles what is done and takes attempts back. What fails is kept for the
@@ -49,10 +49,8 @@ func (s *settling) next() (call streams.Settlement, uncharge, done int) {
 func (p *partition) flush() error {
 	for len(p.settle.done)+len(p.settle.uncharge) > 0 {
 		call, uncharge, done := p.settle.next()
-		if len(call.Uncharge)+len(call.Done) > 0 {
-			if err := p.log.Settle(p.tenure.ctx, p.tenure.lease, call); err != nil {
-				return err
-			}
+		if err := p.log.Settle(p.tenure.ctx, p.tenure.lease, call); err != nil {
+			return err
 		}
 		now := p.now()
 		for _, it := range p.settle.done[:done] {
