@@ -12,7 +12,7 @@ var (
 	// The command may have run. All of them may be sent again.
 	ErrUnavailable = errors.New("streams: not confirmed by redis")
 	// ErrOverloaded says that the writer's queue is full; nothing was sent.
-	ErrOverloaded = errors.New("streams: append queue full")
+	ErrOverloaded error = overloadError{}
 	// ErrStopped says that the writer has stopped; nothing was sent.
 	ErrStopped = errors.New("streams: writer stopped")
 	// ErrLeaseLost says that the caller does not hold the partition; nothing was done.
@@ -22,6 +22,23 @@ var (
 	// ErrDeadLetterID says that text is not the id of a dead letter.
 	ErrDeadLetterID = errors.New("streams: a dead letter's id reads <partition>-<milliseconds>-<number>")
 )
+
+// overloadError tells a door that knows no Redis to shed load.
+type overloadError struct{}
+
+// Error implements error.
+func (overloadError) Error() string { return "streams: append queue full" }
+
+// Overloaded reports that the append was not tried because too much waits already.
+func (overloadError) Overloaded() bool { return true }
+
+type overloadedError struct{}
+
+// Error implements error.
+func (overloadedError) Error() string { return "streams: append queue full" }
+
+// Overloaded is true.
+func (overloadedError) Overloaded() bool { return true }
 
 // unavailable wraps what was being done, ErrUnavailable and its cause.
 func unavailable(doing string, err error) error {
