@@ -1,0 +1,43 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/paybell/paybell/gateway/admin"
+	"github.com/paybell/paybell/handlers/effects"
+	"github.com/paybell/paybell/handlers/orderstatus"
+	"github.com/paybell/paybell/handlers/points"
+	"github.com/paybell/paybell/streams"
+)
+
+// buildAdmin opens the operator's door over whatever this process has.
+func (a *App) buildAdmin(ctx context.Context, store *effects.Store) error {
+	d := admin.Deps{
+		Logger: a.log, Gatherer: a.reg, Registerer: a.reg, Now: time.Now, Version: a.version,
+		Durability:  func(ctx context.Context) (streams.Durability, error) { return streams.Check(ctx, a.redis) },
+		Stats:       streams.NewStats(a.redis, a.layout),
+		DeadLetters: streams.NewDeadLetters(a.redis, a.layout),
+	}
+	for _, acc := range a.accounts {
+		d.Accounts = append(d.Accounts, admin.Account{
+			Name: acc.Name, Provider: acc.ProviderName, Namespace: acc.Namespace, DedupWindow: acc.Window.String(),
+		})
+	}
+	if a.role.Gateway {
+		d.Ready = a.ready
+	}
+	if store != nil {
+		d.Orders, d.Points = ordersView{orderstatus.NewReader(store)}, pointsView{points.NewReader(store)}
+	}
+	door, err := admin.New(a.cfg.Admin, d)
+	if err != nil {
+		return err
+	}
+	if a.operator, err = admin.Listen(ctx, a.cfg.Admin); err != nil {
+		return fmt.Errorf("admin.address: %w", err)
+	}
+	a.add("admin", func(ctx context.Context) error { return door.Serve(ctx, a.operator) })
+	return nil
+}

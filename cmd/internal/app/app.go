@@ -1,0 +1,122 @@
+// Package app is the paybell process as a value: it builds the door, the workers
+// and what they stand on from a configuration, runs them, and stops them in the
+// order in which nothing is lost.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/paybell/paybell/configs"
+	"github.com/paybell/paybell/gateway"
+	"github.com/paybell/paybell/handlers/effects"
+	"github.com/paybell/paybell/streams"
+)
+
+// Role says which halves of paybell a process is.
+type Role struct{ Gateway, Workers bool }
+
+// App is one process. Build it with New, run it once with Run.
+type App struct {
+	cfg     *configs.Config
+	role    Role
+	log     *slog.Logger
+	version string
+	reg     *prometheus.Registry
+
+	layout   streams.Layout
+	redis    streams.Client
+	embedded bool
+	accounts []gateway.Account
+	parts    []part
+	cleanups []cleanup
+
+	public, operator net.Listener
+}
+
+// New builds the process: it reads secrets, opens listeners and connections, and
+// starts nothing but the embedded engine. When it fails, all is closed again.
+func New(ctx context.Context, cfg *configs.Config, role Role, log *slog.Logger, version string) (_ *App, err error) {
+	a := &App{cfg: cfg, role: role, log: log, version: version, reg: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, runCleanups(a.cleanups))
+		}
+	}()
+	a.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if a.accounts, err = Accounts(cfg, time.Now); err != nil {
+		return nil, err
+	}
+	if role.Gateway && len(a.accounts) == 0 {
+		return nil, errors.New("accounts: none is configured, so no callback could be verified")
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
+	if a.layout, err = streams.NewLayout(cfg.Streams.Prefix, cfg.Streams.Partitions); err != nil {
+		return nil, fmt.Errorf("streams: %w", err)
+	}
+	if err := a.buildRedis(ctx); err != nil {
+		return nil, err
+	}
+	var store *effects.Store
+	if role.Workers {
+		if store, err = a.openStore(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.buildAdmin(ctx, store); err != nil {
+		return nil, err
+	}
+	if role.Workers {
+		if err := a.buildGroups(store); err != nil {
+			return nil, err
+		}
+	}
+	if role.Gateway {
+		if err := a.buildGateway(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// Addr is where callbacks are received; nil without a gateway.
+func (a *App) Addr() net.Addr { return addrOf(a.public) }
+
+// AdminAddr is the operator's door.
+func (a *App) AdminAddr() net.Addr { return addrOf(a.operator) }
+
+// Embedded reports whether an engine inside the process stands in for Redis.
+func (a *App) Embedded() bool { return a.embedded }
+
+func addrOf(l net.Listener) net.Addr {
+	if l == nil {
+		return nil
+	}
+	return l.Addr()
+}
+
+// Run serves until ctx ends or a part fails, then stops: the door closes and
+// drains, reading stops, attempts finish within their grace, what is left stays
+// pending, connections are closed.
+func (a *App) Run(ctx context.Context) error {
+	err := runParts(ctx, a.log, a.parts)
+	return errors.Join(err, runCleanups(a.cleanups))
+}
+
+func (a *App) add(name string, run func(context.Context) error) {
+	a.parts = append(a.parts, part{name, run})
+}
+
+func (a *App) closeLast(name string, do func() error) {
+	a.cleanups = append(a.cleanups, cleanup{name, do})
+}

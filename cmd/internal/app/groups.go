@@ -1,0 +1,103 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/paybell/paybell/handlers"
+	"github.com/paybell/paybell/handlers/effects"
+	"github.com/paybell/paybell/handlers/eventlog"
+	"github.com/paybell/paybell/streams"
+	"github.com/paybell/paybell/workers"
+)
+
+// purgeEvery is how often expired evidence is removed.
+const purgeEvery = time.Hour
+
+// openStore opens the database. A SQLite file belongs to this process and is
+// migrated by it; a shared database is migrated on purpose, by the migrate command.
+func (a *App) openStore(ctx context.Context) (*effects.Store, error) {
+	store, err := effects.Open(ctx, a.cfg.Database, effects.Deps{Logger: a.log, Registerer: a.reg})
+	if err != nil {
+		return nil, err
+	}
+	a.closeLast("database", store.Close)
+	if store.Dialect() == effects.SQLite {
+		_, err = store.Migrate(ctx)
+		return store, err
+	}
+	return store, store.CheckMigrated(ctx)
+}
+
+// group is one built-in group that is enabled.
+type group struct {
+	name    string
+	options workers.Options
+}
+
+func (a *App) enabledGroups() []group {
+	g := a.cfg.Groups
+	var out []group
+	for _, c := range []struct {
+		enabled bool
+		group
+	}{
+		{g.OrderStatus.Enabled, group{handlers.OrderStatus, g.OrderStatus.Worker}},
+		{g.Points.Enabled, group{handlers.Points, g.Points.Worker}},
+		{g.EventLog.Enabled, group{handlers.EventLog, g.EventLog.Worker}},
+	} {
+		if c.enabled {
+			out = append(out, c.group)
+		}
+	}
+	return out
+}
+
+// buildGroups makes a pool of the enabled groups.
+func (a *App) buildGroups(store *effects.Store) error {
+	enabled := a.enabledGroups()
+	readers, err := streams.NewReadClient(a.cfg.Streams, len(enabled)*a.layout.Partitions())
+	if err != nil {
+		return err
+	}
+	a.closeLast("redis readers", readers.Close)
+	pool := workers.NewPool(a.log, a.reg, time.Now)
+	for _, g := range enabled {
+		log, err := streams.NewGroup(a.redis, readers, a.layout, g.name, a.cfg.Instance, a.cfg.Streams.Group(), a.log, a.reg)
+		if err != nil {
+			return err
+		}
+		h, err := handlers.Builtin(g.name, handlers.Deps{Store: store, Points: a.cfg.Groups.Points.Award, Registerer: a.reg, Logger: a.log})
+		if err != nil {
+			return fmt.Errorf("group %s: %w", g.name, err)
+		}
+		if err := pool.AddBatch(log, h, g.options); err != nil {
+			return err
+		}
+	}
+	a.add("groups", pool.Run)
+	if a.cfg.Groups.EventLog.Enabled {
+		a.add("event log retention", func(ctx context.Context) error { return a.purge(ctx, store) })
+	}
+	return nil
+}
+
+// purge removes evidence that is older than it is kept, until ctx ends.
+func (a *App) purge(ctx context.Context, store *effects.Store) error {
+	evidence := eventlog.NewReader(store)
+	t := time.NewTicker(purgeEvery)
+	defer t.Stop()
+	for {
+		if n, err := evidence.Purge(ctx, a.cfg.Groups.EventLog.Keep); err != nil && ctx.Err() == nil {
+			a.log.Error("purge the event log", "err", err)
+		} else if n > 0 {
+			a.log.Info("event log purged", "events", n)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/paybell/paybell/streams"
+)
+
+// checkTimeout bounds the question how well the server keeps what it confirms.
+const checkTimeout = 5 * time.Second
+
+// buildRedis opens the client that writes and settles, to the configured server or
+// to the engine inside the process.
+func (a *App) buildRedis(ctx context.Context) error {
+	if a.cfg.EmbeddedRedis() {
+		if !a.role.Gateway || !a.role.Workers {
+			return errors.New("streams.redis.address: must be set: only serve has an engine inside the process, and it would see nothing of this one's")
+		}
+		engine, err := startEmbedded(a.cfg.Embedded.Address)
+		if err != nil {
+			return err
+		}
+		a.closeLast("embedded engine", func() error { engine.Close(); return nil })
+		a.add("embedded clock", func(ctx context.Context) error { return runClock(ctx, engine) })
+		a.cfg.Streams.Redis.Address = engine.Addr()
+		a.embedded = true
+		a.log.Warn("embedded engine: a restart forgets what it holds; it is for trying out and for tests", "redis", engine.Addr())
+	}
+	client, err := streams.NewWriteClient(a.cfg.Streams)
+	if err != nil {
+		return err
+	}
+	a.closeLast("redis", client.Close)
+	a.redis = client
+	a.warnDurability(ctx)
+	return nil
+}
+
+// warnDurability says at start what an operator has to put right at the server. A
+// server that is away is no reason not to start: callbacks get their retryable reply.
+func (a *App) warnDurability(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	d, err := streams.Check(ctx, a.redis)
+	switch {
+	case err != nil:
+		a.log.Error("redis is away", "address", a.cfg.Streams.Redis.Address, "err", err)
+	case len(d.Problems) > 0 && !d.Embedded:
+		a.log.Warn("redis may lose what it confirms", "problems", strings.Join(d.Problems, "; "))
+	}
+}
+
+// ready reports whether a callback can be kept now.
+func (a *App) ready(ctx context.Context) error {
+	if err := a.redis.Ping(ctx).Err(); err != nil {
+		return readyError{fmt.Errorf("ping redis: %w", err)}
+	}
+	return nil
+}
+
+// readyError keeps internals off the public listener.
+type readyError struct{ error }
+
+// PublicReason is what /readyz says.
+func (readyError) PublicReason() string { return "redis is away" }
+
+func (e readyError) Unwrap() error { return e.error }

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/paybell/paybell/configs/secret"
+)
+
+// adminFlags say how to reach the operator's door of a running process.
+type adminFlags struct {
+	Admin  string `placeholder:"URL" help:"Operator's door, such as http://127.0.0.1:9090; the default is the configured address."`
+	Output string `enum:"table,json" default:"table" short:"o" help:"table or json."`
+}
+
+// adminClient asks a running process.
+type adminClient struct {
+	base  string
+	token secret.String
+	http  *http.Client
+}
+
+func (f adminFlags) client(g *globals) (*adminClient, error) {
+	c, err := g.load()
+	if err != nil {
+		return nil, err
+	}
+	a := &adminClient{base: strings.TrimSuffix(f.Admin, "/"), http: &http.Client{Timeout: 15 * time.Second}}
+	if a.base == "" {
+		a.base = "http://" + c.Admin.Address
+	}
+	if !c.Admin.Token.IsZero() {
+		token, err := c.Admin.Token.Read()
+		if err != nil {
+			return nil, fmt.Errorf("%w: admin.token: %w", errConfig, err)
+		}
+		a.token = token.Value
+	}
+	return a, nil
+}
+
+// get reads one answer into out and returns it as it came, too.
+func (a *adminClient) get(ctx context.Context, path string, query url.Values, out any) ([]byte, error) {
+	target := a.base + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", a.base, err)
+	}
+	if !a.token.Empty() {
+		req.Header.Set("Authorization", "Bearer "+a.token.Reveal())
+	}
+	resp, err := a.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the operator's door: %w (is paybell running? --admin says where)", err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // It was read; there is nothing to lose.
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	if err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var problem struct {
+			Error struct {
+				Message string `json:"message"`
+			} `json:"error"`
+		}
+		if json.Unmarshal(body, &problem) == nil && problem.Error.Message != "" {
+			return nil, fmt.Errorf("%s: %s", resp.Status, problem.Error.Message)
+		}
+		return nil, fmt.Errorf("%s from %s", resp.Status, a.base)
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	return body, nil
+}
+
+// printJSON prints an answer as it came.
+func printJSON(body []byte) error {
+	_, err := fmt.Fprintln(os.Stdout, strings.TrimSpace(string(body)))
+	return err
+}

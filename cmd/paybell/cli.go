@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/paybell/paybell/cmd/internal/app"
+	"github.com/paybell/paybell/configs"
+)
+
+// cli is the command line.
+type cli struct {
+	globals
+
+	Serve       serveCmd       `cmd:"" help:"Run gateway and workers in one process; without configuration, the embedded default."`
+	Gateway     gatewayCmd     `cmd:"" help:"Run the public door alone."`
+	Worker      workerCmd      `cmd:"" help:"Run the consumer groups alone."`
+	Send        sendCmd        `cmd:"" help:"Sign a callback as the account's provider would, and post it."`
+	Status      statusCmd      `cmd:"" help:"Show accounts, groups and recent orders of a running process."`
+	Deadletters deadlettersCmd `cmd:"" help:"Look at deliveries that were given up."`
+	Config      configCmd      `cmd:"" help:"Check, print or explain the configuration."`
+	Migrate     migrateCmd     `cmd:"" help:"Bring the database schema up to date."`
+	Version     versionCmd     `cmd:"" help:"Print version, commit and Go version."`
+}
+
+// globals are the flags of every command.
+type globals struct {
+	ConfigFile string   `name:"config" short:"c" placeholder:"FILE" env:"PAYBELL_CONFIG" help:"Configuration file (YAML)."`
+	DataDir    string   `name:"data-dir" placeholder:"DIR" help:"Directory of the embedded default; sets data_dir."`
+	Set        []string `name:"set" sep:"none" placeholder:"KEY=VALUE" help:"Set one configuration key, such as gateway.address=127.0.0.1:8081; repeatable."`
+}
+
+// load reads the configuration, and adds the sandbox accounts of the embedded default.
+func (g *globals) load() (*configs.Config, error) {
+	set := g.Set
+	if g.DataDir != "" {
+		set = append([]string{"data_dir=" + fmt.Sprintf("%q", g.DataDir)}, set...)
+	}
+	c, err := configs.Load(configs.Input{File: g.ConfigFile, Environ: os.Environ(), Set: set})
+	if err != nil {
+		return nil, badConfig(err)
+	}
+	if err := app.AddSandbox(c); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// badConfig lists every problem on a line of its own.
+func badConfig(err error) error {
+	lines := configs.Problems(err)
+	if len(lines) == 1 {
+		return fmt.Errorf("%w: %s", errConfig, lines[0])
+	}
+	return fmt.Errorf("%w: %d problems:\n  %s", errConfig, len(lines), strings.Join(lines, "\n  "))
+}
+
+func newLogger(c *configs.Config) *slog.Logger {
+	o := &slog.HandlerOptions{Level: c.Log.Level}
+	if c.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, o))
+}
+
+// accountsError tells problems of secrets and keys like other configuration problems.
+func accountsError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, os.ErrPermission) || len(configs.Problems(err)) > 0 {
+		return badConfig(err)
+	}
+	return err
+}

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/paybell/paybell/handlers/effects"
+)
+
+// migrateCmd brings the schema up to date.
+type migrateCmd struct{}
+
+// Run implements the command.
+func (migrateCmd) Run(ctx context.Context, g *globals) error {
+	c, err := g.load()
+	if err != nil {
+		return err
+	}
+	store, err := effects.Open(ctx, c.Database, effects.Deps{Logger: newLogger(c)})
+	if err != nil {
+		return err
+	}
+	defer store.Close() //nolint:errcheck // What was migrated is committed.
+	applied, err := store.Migrate(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(os.Stdout, "schema is up to date: %d migrations applied now\n", len(applied))
+	return err
+}
