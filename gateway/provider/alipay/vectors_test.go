@@ -78,18 +78,6 @@ func TestPublishedTradeNoticeWithoutSignType(t *testing.T) {
 	}
 }
 
-func TestPublishedApplicationNotice(t *testing.T) {
-	p := vector(t, "2017122801303261", "application_notice.pem")
-	body := testdata(t, "application_notice.form")
-	d := believed(t, p, body)
-	if d.Event.Type != event.Unmapped || d.Event.ProviderEvent.Type != "servicemarket_order_notify" ||
-		d.Key != "2019030800222102023008121054923345" || d.Event.Payment != nil {
-		t.Errorf("decoded as %+v with key %q", d.Event, d.Key)
-	}
-	// The V2 form covers sign_type: it cannot be taken away.
-	refused(t, p, bytes.Replace(body, []byte("&sign_type=RSA2"), nil, 1), provider.ReasonMismatch)
-}
-
 func TestPublishedCertificateSN(t *testing.T) {
 	cert, err := provider.ParseCertificate(testdata(t, "certificate.crt"))
 	if err != nil {
