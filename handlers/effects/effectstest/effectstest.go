@@ -21,6 +21,8 @@ import (
 var shared struct {
 	sync.Mutex
 	server *Server
+	// stops is true where Main will stop the server.
+	stops bool
 }
 
 // Main runs the tests of a package, stops what they started and fails if a
@@ -35,6 +37,9 @@ func (r runner) Run() int {
 	if order := os.Getenv(childEnv); order != "" {
 		return child(order)
 	}
+	shared.Lock()
+	shared.stops = true
+	shared.Unlock()
 	code := r.tests.Run()
 	shared.Lock()
 	defer shared.Unlock()
@@ -70,11 +75,17 @@ func SQLite(tb testing.TB) effects.Options {
 }
 
 // Postgres returns the options of a new, empty database on the server of this test
-// binary.
+// binary. Where Main does not run the tests nobody would stop that, so the test gets
+// a server for itself.
 func Postgres(tb testing.TB) effects.Options {
 	tb.Helper()
 	shared.Lock()
 	defer shared.Unlock()
+	if !shared.stops {
+		own := StartPostgres(tb)
+		tb.Cleanup(own.Stop)
+		return own.Database(tb)
+	}
 	if shared.server == nil {
 		shared.server = StartPostgres(tb)
 	}
