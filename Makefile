@@ -10,6 +10,7 @@ FUZZTIME ?= 10s
 # What `make load` asks of the machine; see loadtest/README.md.
 RATE     ?= 1000
 DURATION ?= 1m
+DATABASE ?= sqlite
 
 # The parts of `make test`, in order: what fails soonest comes first.
 PARTS := prepare build lint race oracles examples readme load-short
@@ -80,13 +81,16 @@ cover: ## write coverage.txt and print the total
 
 # Load.
 
+LOAD = cd loadtest && $(GO) run . -paybell ../bin/paybell -k6 ../bin/k6
+
 .PHONY: load
-load: build bin/k6 ## RATE callbacks a second for DURATION, then count the effects
-	cd loadtest && $(GO) run . -paybell ../bin/paybell -k6 ../bin/k6 -rate $(RATE) -duration $(DURATION)
+load: build bin/k6 ## RATE callbacks a second for DURATION, then count every effect (DATABASE=postgres, LOADFLAGS)
+	$(LOAD) -rate $(RATE) -duration $(DURATION) -database $(DATABASE) $(LOADFLAGS)
 
 .PHONY: load-short
-load-short: ## ten seconds of it, on SQLite and on PostgreSQL
-	@$(MAKE) --no-print-directory load RATE=200 DURATION=10s
+load-short: build bin/k6 ## ten seconds on SQLite and on PostgreSQL, one with a worker killed while it drains
+	$(LOAD) -rate 200 -duration 10s -database sqlite
+	$(LOAD) -rate 200 -duration 10s -database postgres -drain -kills 2
 
 # Code.
 
@@ -97,6 +101,7 @@ fmt: bin/golangci-lint ## format every Go file
 .PHONY: lint
 lint: bin/golangci-lint ## golangci-lint and tidy go.mod files
 	bin/golangci-lint run
+	cd loadtest && ../bin/golangci-lint run -c ../.golangci.yml
 	@for mod in . loadtest docs/examples/go gateway/provider/oracles; do \
 		(cd $$mod && $(GO) mod tidy -diff) || { echo "$$mod: go.mod is not tidy, run go mod tidy there" >&2; exit 1; }; \
 	done

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// sent is what k6 sent and what became of it; see callbacks.js.
+type sent struct {
+	Sent         int      `json:"sent"`
+	Accepted     int      `json:"accepted"`
+	Redeliveries int      `json:"redeliveries"`
+	Dropped      int      `json:"dropped"`
+	ChecksFailed int      `json:"checks_failed"`
+	P50          float64  `json:"p50_ms"`
+	P95          float64  `json:"p95_ms"`
+	P99          float64  `json:"p99_ms"`
+	Max          float64  `json:"max_ms"`
+	Failed       []string `json:"failed"`
+
+	run        string
+	unaccepted []unaccepted
+}
+
+// unaccepted is a callback that got no success reply: whether it was kept is open.
+type unaccepted struct {
+	Order  int    `json:"order"`
+	Again  bool   `json:"again"`
+	Status int    `json:"status"`
+	Error  string `json:"error"`
+}
+
+// load runs k6. Thresholds that were crossed are in the result, not an error: the
+// effects of what was accepted are counted all the same.
+func (s *stack) load(ctx context.Context) (*sent, error) {
+	summary, console := filepath.Join(s.dir, "k6.json"), filepath.Join(s.dir, "k6-console.log")
+	cmd := exec.CommandContext(ctx, s.k6, "run", "--quiet", "--no-usage-report", "--address", "", //nolint:gosec // the operator names the binary
+		"--log-format", "raw", "--console-output", console, "callbacks.js")
+	cmd.Env = append(os.Environ(),
+		fmt.Sprintf("TARGET=http://127.0.0.1:%d", s.publicPort), "RUN="+s.run,
+		"RATE="+strconv.Itoa(s.rate), "DURATION="+s.duration.String(),
+		"STRIPE_SECRET="+s.stripeSecret, "STANDARD_SECRET="+s.standardSecret, "SUMMARY="+summary)
+	var text strings.Builder
+	cmd.Stdout, cmd.Stderr = &text, &text
+	err := cmd.Run()
+	var exit *exec.ExitError
+	// 99 is k6's word for a threshold that was crossed.
+	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 99) {
+		return nil, fmt.Errorf("k6: %w\n%s", err, text.String())
+	}
+	out := &sent{run: s.run}
+	b, err := os.ReadFile(summary)
+	if err != nil {
+		return nil, fmt.Errorf("k6 left no summary: %w\n%s", err, text.String())
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return nil, fmt.Errorf("read k6's summary: %w", err)
+	}
+	f, err := os.Open(console)
+	if err != nil {
+		return nil, fmt.Errorf("k6 left no console log: %w", err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		var u unaccepted
+		// k6 writes lines of its own here too, about thresholds.
+		if json.Unmarshal(lines.Bytes(), &u) == nil {
+			out.unaccepted = append(out.unaccepted, u)
+		}
+	}
+	return out, lines.Err()
+}

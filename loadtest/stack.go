@@ -1,0 +1,296 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"text/template"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// stack is everything a run starts.
+type stack struct {
+	plan
+	dir string
+	// run begins every order and event id.
+	run                                                   string
+	redisPort, sqlPort, publicPort, adminPort, workerPort int
+	stripeSecret, standardSecret                          string
+	processes                                             []*process
+	worker                                                *process
+	redis                                                 *redis.Client
+}
+
+var configTemplate = template.Must(template.New("paybell.yaml").Parse(`
+data_dir: {{.dir}}/data
+log: {level: warn}
+gateway: {address: "127.0.0.1:{{.publicPort}}"}
+admin: {address: "127.0.0.1:{{.adminPort}}"}
+streams:
+  redis: {address: "127.0.0.1:{{.redisPort}}"}
+  writer: {connections: {{if eq .appendfsync "always"}}4{{else}}1{{end}}}
+{{- if .kills}}
+  # A killed owner's partitions are free again after this.
+  lease_ttl: 2s
+{{- end}}
+database:
+{{- if eq .database "postgres"}}
+  postgres: {env: PAYBELL_LOAD_DSN}
+{{- else}}
+  sqlite: {{.dir}}/paybell.db
+{{- end}}
+accounts:
+  stripe-load:
+    provider: stripe
+    namespace: shop
+    options:
+      secrets: [{env: PAYBELL_LOAD_STRIPE}]
+      order_ref: [/data/object/metadata/order_id]
+      customer_ref: /data/object/metadata/customer_id
+  standard-load:
+    provider: standardwebhooks
+    namespace: shop
+    options:
+      secrets: [{env: PAYBELL_LOAD_STANDARD}]
+      mapping:
+        - when: {pointer: /type, equals: order.paid}
+          type: payment.succeeded
+          occurred_at: /timestamp
+          order_ref: /data/order
+          provider_ref: /data/payment
+          customer_ref: /data/customer
+          amount: /data/amount
+          amount_unit: minor
+          currency: /data/currency
+groups:
+  points:
+    award:
+      rules: {USD: {points: 1, per: "1.00"}}
+`))
+
+// start starts the servers, then paybell, and returns when it can keep a callback.
+func (s *stack) start(ctx context.Context) error {
+	for _, port := range []*int{&s.redisPort, &s.sqlPort, &s.publicPort, &s.adminPort, &s.workerPort} {
+		p, err := freePort()
+		if err != nil {
+			return err
+		}
+		*port = p
+	}
+	s.stripeSecret = "whsec_" + rand.Text()
+	s.standardSecret = "whsec_" + base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())[:32])
+	s.run = "load" + strconv.FormatInt(time.Now().Unix(), 36)
+	if err := s.startRedis(ctx); err != nil {
+		return err
+	}
+	if s.database == "postgres" {
+		if err := s.startPostgres(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.writeConfig(); err != nil {
+		return err
+	}
+	if out, err := s.command(ctx, "migrate").CombinedOutput(); err != nil {
+		return fmt.Errorf("paybell migrate: %w\n%s", err, out)
+	}
+	role := "serve"
+	if s.drain {
+		role = "gateway"
+	}
+	ready := fmt.Sprintf("http://127.0.0.1:%d/readyz", s.publicPort)
+	_, err := s.startPaybell(ctx, ready, role)
+	return err
+}
+
+func (s *stack) writeConfig() error {
+	f, err := os.OpenFile(s.configPath(), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(configTemplate.Execute(f, map[string]any{
+		"dir": s.dir, "database": s.database, "appendfsync": s.appendfsync, "kills": s.kills,
+		"redisPort": s.redisPort, "publicPort": s.publicPort, "adminPort": s.adminPort,
+	}), f.Close())
+}
+
+func (s *stack) configPath() string { return filepath.Join(s.dir, "paybell.yaml") }
+
+// command is a paybell command with this run's configuration and secrets.
+func (s *stack) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, s.paybell, append([]string{"--config", s.configPath()}, args...)...) //nolint:gosec // the operator names the binary
+	cmd.Env = append(os.Environ(),
+		"PAYBELL_LOAD_STRIPE="+s.stripeSecret, "PAYBELL_LOAD_STANDARD="+s.standardSecret, "PAYBELL_LOAD_DSN="+s.dsn())
+	return cmd
+}
+
+// startPaybell starts a role and waits until the URL answers 200.
+func (s *stack) startPaybell(ctx context.Context, url, role string, flags ...string) (*process, error) {
+	// Not bound to ctx: an interrupted run stops it like any other, gracefully.
+	cmd := s.command(context.WithoutCancel(ctx), append([]string{role}, flags...)...)
+	p, err := startProcess(s.dir, "paybell-"+role, cmd)
+	if err != nil {
+		return nil, err
+	}
+	s.processes = append(s.processes, p)
+	client := &http.Client{Timeout: 5 * time.Second}
+	return p, p.ready(ctx, func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return errors.New(resp.Status)
+		}
+		return nil
+	})
+}
+
+// startWorkers starts the worker process of a drain, again after a kill.
+func (s *stack) startWorkers(ctx context.Context) (err error) {
+	address := fmt.Sprintf("127.0.0.1:%d", s.workerPort)
+	s.worker, err = s.startPaybell(ctx, "http://"+address+"/healthz", "worker", "--set", "admin.address="+address)
+	return err
+}
+
+func (s *stack) startRedis(ctx context.Context) error {
+	bin, err := exec.LookPath("redis-server")
+	if err != nil {
+		return fmt.Errorf("redis-server: %w (make setup installs it)", err)
+	}
+	dir := filepath.Join(s.dir, "redis")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	conf, err := filepath.Abs("../deploy/redis.conf")
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), bin, conf, "--bind", "127.0.0.1", "--port", strconv.Itoa(s.redisPort), //nolint:gosec // found on the path
+		"--dir", dir, "--appendfsync", s.appendfsync)
+	p, err := startProcess(s.dir, "redis", cmd)
+	if err != nil {
+		return err
+	}
+	s.processes = append(s.processes, p)
+	s.redis = redis.NewClient(&redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", s.redisPort)})
+	return p.ready(ctx, func(ctx context.Context) error { return s.redis.Ping(ctx).Err() })
+}
+
+// startPostgres starts a PostgreSQL of this run's own. It refuses to run as root,
+// so root runs it as the user postgres.
+func (s *stack) startPostgres(ctx context.Context) error {
+	dir := filepath.Join(s.dir, "postgres")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	attr, err := s.postgresUser(dir)
+	if err != nil {
+		return err
+	}
+	initdb, err := postgresBinary("initdb")
+	if err != nil {
+		return err
+	}
+	initialise := exec.CommandContext(ctx, initdb, "-D", dir, "-U", "paybell", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync") //nolint:gosec // found on the path
+	initialise.SysProcAttr, initialise.Dir = attr, dir
+	if out, err := initialise.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+	server, err := postgresBinary("postgres")
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), server, "-D", dir, "-h", "127.0.0.1", "-p", strconv.Itoa(s.sqlPort), "-k", "") //nolint:gosec // found on the path
+	cmd.SysProcAttr, cmd.Dir = attr, dir
+	p, err := startProcess(s.dir, "postgres-server", cmd)
+	if err != nil {
+		return err
+	}
+	s.processes = append(s.processes, p)
+	return p.ready(ctx, func(ctx context.Context) error {
+		db, err := sql.Open("pgx", s.dsn())
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		return db.PingContext(ctx)
+	})
+}
+
+func (s *stack) postgresUser(dir string) (*syscall.SysProcAttr, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		return nil, err
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	// The directory above is only walked through by the server's user.
+	if err := errors.Join(os.Chmod(s.dir, 0o711), os.Chown(dir, int(uid), int(gid))); err != nil { //nolint:gosec // no listing
+		return nil, err
+	}
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
+}
+
+// postgresBinary finds a server binary on the path or where Debian puts it, the
+// newest version first.
+func postgresBinary(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
+	if err != nil || len(found) == 0 {
+		return "", fmt.Errorf("%s is not installed (make setup installs it)", name)
+	}
+	return found[len(found)-1], nil
+}
+
+func (s *stack) dsn() string {
+	return fmt.Sprintf("postgres://paybell@127.0.0.1:%d/postgres?sslmode=disable", s.sqlPort)
+}
+
+// stop stops everything, last started first.
+func (s *stack) stop() {
+	if s.redis != nil {
+		_ = s.redis.Close() // nothing more is read from it
+	}
+	for _, p := range slices.Backward(s.processes) {
+		p.stop()
+	}
+	s.worker = nil
+}
+
+// tail writes the ends of all logs, for a run that failed.
+func (s *stack) tail(w io.Writer) {
+	for _, p := range s.processes {
+		p.tail(w)
+	}
+}
