@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
+	"time"
 )
 
 // MaxPartitions is the largest number of partitions a layout can have.
@@ -64,9 +66,15 @@ func (l Layout) Tag(partition int) string { return l.tags[partition] }
 // Events is the stream that holds a partition's entries.
 func (l Layout) Events(partition int) string { return l.heads[partition] + "events" }
 
-// Seen is the mark of an event ID; it holds the fingerprint of the event's facts.
-func (l Layout) Seen(partition int, eventID string) string {
-	return l.heads[partition] + "seen:" + eventID
+// Seen are the hashes that hold the marks of events whose account has this dedup
+// window, used in turn.
+func (l Layout) Seen(partition int, window time.Duration) []string {
+	keys := make([]string, seenBuckets)
+	head := l.heads[partition] + "seen:" + strconv.FormatInt(window.Milliseconds(), 10) + ":"
+	for i := range keys {
+		keys[i] = head + strconv.Itoa(i)
+	}
+	return keys
 }
 
 // Lease is the hash that names the owner of a (group, partition) and its epoch.

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/paybell/paybell/streams"
 	"github.com/paybell/paybell/streams/streamstest"
@@ -92,7 +93,7 @@ func TestTagsSpreadEvenlyOverNodes(t *testing.T) {
 				t.Fatal(err)
 			}
 			slots[i] = int(slot)
-			for _, key := range []string{l.Seen(i, "evt_1"), l.Lease(i, "g"), l.Epoch(i, "g"), l.Attempts(i, "g"), l.Dead(i, "g")} {
+			for _, key := range append(l.Seen(i, time.Hour), l.Lease(i, "g"), l.Epoch(i, "g"), l.Attempts(i, "g"), l.Dead(i, "g")) {
 				if other := server.Write.ClusterKeySlot(t.Context(), key).Val(); other != slot {
 					t.Fatalf("%s has slot %d, %s has %d", key, other, l.Events(i), slot)
 				}
@@ -118,13 +119,14 @@ func TestLayoutKeys(t *testing.T) {
 	l := layout(t, 1)
 	tag := "paybell:{" + l.Tag(0) + "}:"
 	for got, want := range map[string]string{
-		l.Events(0):             tag + "events",
-		l.Seen(0, "evt_1"):      tag + "seen:evt_1",
-		l.Lease(0, "points"):    tag + "lease:points",
-		l.Epoch(0, "points"):    tag + "epoch:points",
-		l.Attempts(0, "points"): tag + "attempts:points",
-		l.Dead(0, "points"):     tag + "dead:points",
-		l.Members("points"):     "paybell:{members}:points",
+		l.Events(0): tag + "events",
+		strings.Join(l.Seen(0, 7*24*time.Hour), " "): strings.ReplaceAll("@0 @1 @2", "@", tag+"seen:604800000:"),
+		strings.Join(l.Seen(0, time.Hour), " "):      strings.ReplaceAll("@0 @1 @2", "@", tag+"seen:3600000:"),
+		l.Lease(0, "points"):                         tag + "lease:points",
+		l.Epoch(0, "points"):                         tag + "epoch:points",
+		l.Attempts(0, "points"):                      tag + "attempts:points",
+		l.Dead(0, "points"):                          tag + "dead:points",
+		l.Members("points"):                          "paybell:{members}:points",
 	} {
 		if got != want {
 			t.Errorf("%s, want %s", got, want)

@@ -21,6 +21,7 @@ import (
 type Writer struct {
 	rdb    Client
 	layout Layout
+	seen   seenKeys
 	o      WriterOptions
 	m      *writerMetrics
 
@@ -45,7 +46,7 @@ type call struct {
 // NewWriter returns a writer that sends once Run runs. The caller keeps rdb,
 // which must not retry by itself (NewWriteClient), and closes it after Run.
 func NewWriter(rdb Client, layout Layout, o WriterOptions, reg prometheus.Registerer) *Writer {
-	w := &Writer{rdb: rdb, layout: layout, o: o, m: newWriterMetrics(reg)}
+	w := &Writer{rdb: rdb, layout: layout, seen: seenKeys{layout: layout}, o: o, m: newWriterMetrics(reg)}
 	w.ready.L = &w.mu
 	return w
 }
@@ -137,10 +138,10 @@ func (w *Writer) newCall(ctx context.Context, window time.Duration, records []ev
 			return nil, fmt.Errorf("streams: append event %s: %w", r.Event.ID, err)
 		}
 		partition := w.layout.Partition(r.Event.OrderingKey())
-		args := make([]any, 0, 7+len(fields))
-		args = append(args, "evalsha", appendScript.sha, 2,
-			w.layout.Events(partition), w.layout.Seen(partition, r.Event.ID),
-			r.Event.Facts().String(), window.Milliseconds())
+		args := make([]any, 0, 7+seenBuckets+len(fields))
+		args = append(args, "evalsha", appendScript.sha, 1+seenBuckets, w.layout.Events(partition))
+		args = append(args, w.seen.of(partition, window)...)
+		args = append(args, mark(r.Event.ID, r.Event.Facts()), seenWidth(window), window.Milliseconds())
 		args = append(args, fields...)
 		c.cmds[i] = redis.NewIntCmd(ctx, args...)
 		c.bytes += size(args)

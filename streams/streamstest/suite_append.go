@@ -22,6 +22,9 @@ var appendCases = []contract{
 	{"G3LostAnswerIsOneEntry", lostAnswerIsOneEntry},
 	{"G3OtherFactsAreAConflict", otherFactsAreAConflict},
 	{"G3WindowEnds", windowEnds},
+	{"G3AccountsKeepTheirWindows", accountsKeepTheirWindows},
+	{"G3EveryMarkIsFound", everyMarkIsFound},
+	{"G3MarksAreAFewKeys", marksAreAFewKeys},
 	{"G1ResendCompletesACallback", resendCompletesACallback},
 	{"G1NothingIsKeptOfALostServer", nothingIsKeptOfALostServer},
 	{"G1EveryRecordOfABigBatch", everyRecordOfABigBatch},
@@ -173,23 +176,102 @@ func otherFactsAreAConflict(t promise) {
 
 func windowEnds(t promise) {
 	b := New(t, t.addr)
-	r := Record("A1001", 1)
-	if _, err := b.Writer.Append(t.Context(), time.Hour, []event.Record{r}); err != nil {
-		t.Fatal(err)
+	const window = 800 * time.Millisecond
+	again := func() event.Appended {
+		out, err := b.Writer.Append(t.Context(), window, []event.Record{Record("A1001", 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out[0]
 	}
-	partition := b.Layout.Partition(r.Event.OrderingKey())
-	left, err := b.Write.PTTL(t.Context(), b.Layout.Seen(partition, r.Event.ID)).Result()
-	if err != nil || left > time.Hour || left < 59*time.Minute {
-		t.Fatalf("the mark lives for %v (%v)", left, err)
+	var marked time.Time
+	// Several times over, so that the ring of buckets comes round.
+	for range 6 {
+		before := marked
+		Eventually(t, "an event is new again after its window", func() bool {
+			marked = time.Now() // before it is appended: the mark is no older
+			return again() == event.New
+		})
+		if kept := time.Since(before); !before.IsZero() && kept < window {
+			t.Fatalf("forgotten after %v", kept)
+		}
+		if got := again(); got != event.Duplicate {
+			t.Fatalf("a redelivery: %v", got)
+		}
 	}
-	short := []event.Record{Record("A1001", 2)}
-	if _, err := b.Writer.Append(t.Context(), 50*time.Millisecond, short); err != nil {
-		t.Fatal(err)
+}
+
+// Events of one order and accounts of different windows are each known for their
+// own time.
+func accountsKeepTheirWindows(t promise) {
+	b := New(t, t.addr)
+	windows := []time.Duration{520 * time.Millisecond, 700 * time.Millisecond, time.Second}
+	again := func(i int) event.Appended {
+		out, err := b.Writer.Append(t.Context(), windows[i], []event.Record{Record("A1", i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out[0]
 	}
-	Eventually(t, "an event is new again after its window", func() bool {
-		out, err := b.Writer.Append(t.Context(), time.Hour, short)
-		return err == nil && out[0] == event.New
-	})
+	marked := make([]time.Time, len(windows))
+	for i := range windows {
+		marked[i] = time.Now()
+		if got := again(i); got != event.New {
+			t.Fatalf("window %v: first: %v", windows[i], got)
+		}
+	}
+	for i, window := range windows {
+		Eventually(t, "the window ends", func() bool { return again(i) == event.New })
+		if kept := time.Since(marked[i]); kept < window {
+			t.Fatalf("window %v: forgotten after %v", window, kept)
+		}
+	}
+}
+
+// Marks move from slot to slot while a bucket grows, and none may be lost.
+func everyMarkIsFound(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
+	const n = 1500
+	records := make([]event.Record, n)
+	for i := range records {
+		records[i] = Record("A1", i)
+		records[i].Raw = nil
+	}
+	for part := range slices.Chunk(records, 100) {
+		for i, got := range b.Append(part...) {
+			if got != event.New {
+				t.Fatalf("event %d of a part: %v", i, got)
+			}
+		}
+		if got := b.Append(records[0])[0]; got != event.Duplicate {
+			t.Fatalf("the first event: %v", got)
+		}
+	}
+	for i, got := range b.Append(records...) {
+		if got != event.Duplicate {
+			t.Fatalf("event %d: %v", i, got)
+		}
+	}
+	if es := b.Entries(); len(es) != n {
+		t.Fatalf("%d entries of %d events", len(es), n)
+	}
+}
+
+// Forgetting is the expiry of a few keys, however many events they stand for.
+func marksAreAFewKeys(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
+	for i := range 200 {
+		b.Append(Record("A1", i))
+	}
+	keys := b.Write.Keys(t.Context(), "*:seen:*").Val()
+	if len(keys) == 0 || len(keys) > 2 {
+		t.Fatalf("marks lie under %v", keys)
+	}
+	for _, key := range keys {
+		if left := b.Write.PTTL(t.Context(), key).Val(); left < time.Hour || left > 2*time.Hour {
+			t.Fatalf("%s lives for %v, the window is an hour", key, left)
+		}
+	}
 }
 
 func resendCompletesACallback(t promise) {
