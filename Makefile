@@ -107,8 +107,8 @@ lint: bin/golangci-lint ## golangci-lint and tidy go.mod files
 	done
 
 .PHONY: reference
-reference: ## write the configuration reference that docs/configuration.md holds
-	$(GO) run ./cmd/paybell config reference > docs/configuration.md
+reference: ## write the configuration reference, configs/paybell.example.yaml
+	$(GO) test ./configs -run TestReferenceIsCurrent -update
 
 # Tools, built once for each version that .ci/tools and loadtest/tools pin.
 

@@ -27,6 +27,8 @@ import (
 	"github.com/paybell/paybell/streams/streamstest"
 )
 
+func TestMain(m *testing.M) { effectstest.Main(m) }
+
 // orders is how many orders are paid while processes are killed.
 const orders = 10_000
 
@@ -140,6 +142,7 @@ func newStack(t *testing.T, redis, dsnFile string) *stack {
 		secret: "whsec_" + hex.EncodeToString(sha256.New().Sum(nil)),
 		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
 	}
+	t.Cleanup(s.client.CloseIdleConnections)
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", s.binary, ".")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
