@@ -32,14 +32,6 @@ func (overloadError) Error() string { return "streams: append queue full" }
 // Overloaded reports that the append was not tried because too much waits already.
 func (overloadError) Overloaded() bool { return true }
 
-type overloadedError struct{}
-
-// Error implements error.
-func (overloadedError) Error() string { return "streams: append queue full" }
-
-// Overloaded is true.
-func (overloadedError) Overloaded() bool { return true }
-
 // unavailable wraps what was being done, ErrUnavailable and its cause.
 func unavailable(doing string, err error) error {
 	return fmt.Errorf("%s: %w: %w", doing, ErrUnavailable, err)

@@ -63,7 +63,7 @@ func (a *adminClient) get(ctx context.Context, path string, query url.Values, ou
 	if err != nil {
 		return nil, fmt.Errorf("ask the operator's door: %w (is paybell running? --admin says where)", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // It was read; there is nothing to lose.
+	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
 	if err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)

@@ -21,7 +21,7 @@ func (migrateCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
-	defer store.Close() //nolint:errcheck // What was migrated is committed.
+	defer store.Close()
 	applied, err := store.Migrate(ctx)
 	if err != nil {
 		return err

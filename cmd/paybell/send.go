@@ -135,7 +135,7 @@ func post(ctx context.Context, client *http.Client, url string, cb *provider.Cal
 	if err != nil {
 		return false, fmt.Errorf("post: %w (is the gateway running?)", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // It was read; there is nothing to lose.
+	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {
 		return false, fmt.Errorf("read the reply: %w", err)

@@ -116,7 +116,7 @@ func each(rows *sql.Rows, err error, scan func(*sql.Rows) error) error {
 	if err != nil {
 		return safe(err)
 	}
-	defer rows.Close() //nolint:errcheck // Err below tells what Close would.
+	defer rows.Close()
 	for rows.Next() {
 		if err := scan(rows); err != nil {
 			return fmt.Errorf("effects: read a row: %w", err)

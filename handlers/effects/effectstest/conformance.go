@@ -231,7 +231,7 @@ func noSchema(t *testing.T, o effects.Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close() //nolint:errcheck // Nothing was written.
+	defer s.Close()
 	for i, err := range s.Handler(group, tally).HandleBatch(t.Context(), orders(2, 2)) {
 		if i < 2 && !workers.IsUnavailable(err) || i >= 2 && !errors.Is(err, workers.ErrHeld) {
 			t.Errorf("outcome %d = %v, want unavailable or held", i, err)
@@ -280,7 +280,7 @@ func migrations(t *testing.T, o effects.Options) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer s.Close() //nolint:errcheck // The test is about what was migrated.
+		defer s.Close()
 		stores[i] = s
 	}
 	errs := make(chan error)

@@ -114,7 +114,7 @@ func (s *Server) run(ctx context.Context) error {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(ended)
-		defer log.Close() //nolint:errcheck // The server's own log; nobody waits for it.
+		defer log.Close()
 		err := c.Start()
 		started <- err
 		if err == nil {
@@ -226,7 +226,7 @@ func freePort(tb testing.TB) int {
 	if err != nil {
 		tb.Fatalf("find a free port: %v", err)
 	}
-	defer l.Close() //nolint:errcheck // The port is free again or the server will say so.
+	defer l.Close()
 	addr, ok := l.Addr().(*net.TCPAddr)
 	if !ok {
 		tb.Fatalf("listener on %s", l.Addr())
