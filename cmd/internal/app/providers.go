@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/paybell/paybell/configs"
@@ -57,7 +58,7 @@ func Accounts(c *configs.Config, now func() time.Time) ([]gateway.Account, error
 		p, err := entry.New(a.Options, now)
 		if err != nil {
 			for _, text := range configs.Problems(err) {
-				problems = append(problems, fmt.Errorf("accounts.%s.options: %s", name, text))
+				problems = append(problems, fmt.Errorf("accounts.%s.options: %s", name, strings.ReplaceAll(text, "\n", "; ")))
 			}
 			continue
 		}
