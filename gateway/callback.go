@@ -59,6 +59,8 @@ func (r receipt) outcome() (o outcome, reason string) {
 		switch result {
 		case event.Conflicting:
 			return conflict, ""
+		case event.Journaled:
+			o = journaled
 		case event.New:
 			o = accepted
 		default:
@@ -130,7 +132,7 @@ func (g *Gateway) append(ctx context.Context, a *account, records []event.Record
 		return nil, ErrMiscounted
 	}
 	for _, result := range results {
-		if result != event.New && result != event.Duplicate && result != event.Conflicting {
+		if result < event.New || result > event.Journaled {
 			return nil, ErrMiscounted
 		}
 	}

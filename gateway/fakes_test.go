@@ -232,7 +232,16 @@ type door struct {
 // nothing to verify with. change may change the options and dependencies.
 func newDoor(tb testing.TB, change func(*gateway.Options, *gateway.Deps)) door {
 	tb.Helper()
-	d := door{appender: &memoryAppender{}, registry: prometheus.NewRegistry(), log: &lines{}}
+	m := &memoryAppender{}
+	d := newDoorOn(tb, m, change)
+	d.appender = m
+	return d
+}
+
+// newDoorOn is newDoor on an appender of the test's own.
+func newDoorOn(tb testing.TB, a gateway.Appender, change func(*gateway.Options, *gateway.Deps)) door {
+	tb.Helper()
+	d := door{registry: prometheus.NewRegistry(), log: &lines{}}
 	o := gateway.DefaultOptions()
 	o.Address = "127.0.0.1:0"
 	deps := gateway.Deps{
@@ -248,7 +257,7 @@ func newDoor(tb testing.TB, change func(*gateway.Options, *gateway.Deps)) door {
 		{Name: "bell-nokey", ProviderName: "bellpay", Provider: bellProvider{noKey: true}, Window: time.Hour},
 	}
 	var err error
-	if d.Gateway, err = gateway.New(o, accounts, d.appender, deps); err != nil {
+	if d.Gateway, err = gateway.New(o, accounts, a, deps); err != nil {
 		tb.Fatal(err)
 	}
 	return d

@@ -54,6 +54,8 @@ type Deps struct {
 	// Ready returns nil when a callback can be kept now; nil means always. An error
 	// that has a method PublicReason() string chooses the words of /readyz.
 	Ready func(ctx context.Context) error
+	// Keeps names what keeps callbacks now, for /readyz; nil says nothing.
+	Keeps func() string
 }
 
 // Gateway is the public door as an http.Handler.

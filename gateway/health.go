@@ -22,6 +22,7 @@ const (
 // health answers whether the process lives and whether it can keep a callback.
 type health struct {
 	check   func(ctx context.Context) error
+	keeps   func() string
 	now     func() time.Time
 	log     *slog.Logger
 	closing atomic.Bool
@@ -32,7 +33,7 @@ type health struct {
 }
 
 func newHealth(d Deps) *health {
-	return &health{check: d.Ready, now: d.Now, log: d.Logger}
+	return &health{check: d.Ready, keeps: d.Keeps, now: d.Now, log: d.Logger}
 }
 
 // live says that the process serves requests, and nothing else.
@@ -48,7 +49,11 @@ func (h *health) ready(c *gin.Context) {
 	}
 	err := h.ask(c.Request.Context())
 	if err == nil {
-		sendPlain(c.Writer, http.StatusOK, "ready\n")
+		text := "ready\n"
+		if h.keeps != nil {
+			text = "ready: " + h.keeps() + "\n"
+		}
+		sendPlain(c.Writer, http.StatusOK, text)
 		return
 	}
 	sendPlain(c.Writer, http.StatusServiceUnavailable, "not ready: "+publicReason(err)+"\n")

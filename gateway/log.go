@@ -54,7 +54,7 @@ func (q *quietLog) write(ctx context.Context, at time.Time, level slog.Level, ms
 func (g *Gateway) note(ctx context.Context, a *account, cb *provider.Callback, v verdict, done receipt, err error) {
 	a.counts.callback(v, len(cb.Body), done)
 	switch v.counted {
-	case accepted, duplicate:
+	case accepted, duplicate, journaled:
 		if done.undecodable != nil {
 			a.quiet.write(ctx, cb.ReceivedAt, slog.LevelWarn, "callback kept without being understood", func() []slog.Attr {
 				// The text may quote the body; the kind of error does not.

@@ -16,6 +16,8 @@ const (
 	accepted  outcome = "accepted"
 	duplicate outcome = "duplicate"
 	conflict  outcome = "conflict"
+	// journaled is kept, and whether it is new will be known later.
+	journaled outcome = "journaled"
 	refused   outcome = "refused"
 	malformed outcome = "malformed"
 	retry     outcome = "retry"
@@ -56,7 +58,7 @@ func newMetrics(r prometheus.Registerer, g *Gateway) (*metrics, error) {
 		}, []string{"account", "provider", "outcome", "reason"}),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paybell_gateway_events_total",
-			Help: "Events of accepted callbacks by type and by whether they were new, a duplicate or a conflict.",
+			Help: "Events of accepted callbacks by type and by whether they were new, a duplicate, a conflict, or journaled, which is not known yet.",
 		}, []string{"account", "provider", "type", "result"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "paybell_gateway_stage_duration_seconds",
@@ -143,6 +145,8 @@ func resultLabel(r event.Appended) string {
 		return "new"
 	case event.Duplicate:
 		return "duplicate"
+	case event.Journaled:
+		return "journaled"
 	default:
 		return "conflict"
 	}

@@ -54,8 +54,10 @@ func (j *Journal) Released() Position {
 }
 
 // Release says that everything up to and including a position has been passed on
-// and need not be kept. Files are removed when all of them is released. After a
-// crash some payloads may be read again: passing on must be idempotent.
+// and need not be kept. Files are removed when all of them is released, and only then
+// is the position noted, so that a full disk gets room first. After an error, and
+// after a crash, the next process may read some payloads again: passing on must be
+// idempotent.
 func (j *Journal) Release(upTo Position) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -64,9 +66,6 @@ func (j *Journal) Release(upTo Position) error {
 	}
 	if upTo <= j.released {
 		return nil
-	}
-	if err := writeReleased(j.dir, upTo); err != nil {
-		return err
 	}
 	j.released = upTo
 	var errs []error
@@ -83,8 +82,8 @@ func (j *Journal) Release(upTo Position) error {
 	}
 	clear(j.segments[len(kept):])
 	j.segments = kept
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("journal: take a released segment out of use: %w", err)
+	if err := errors.Join(append(errs, writeReleased(j.dir, upTo))...); err != nil {
+		return fmt.Errorf("journal: release: %w", err)
 	}
 	return nil
 }

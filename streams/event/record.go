@@ -28,7 +28,7 @@ type Evidence struct {
 // Appended says what became of one record.
 type Appended uint8
 
-// What an append can come to. All three mean that the event is durable.
+// What an append can come to. All of them mean that the event is durable.
 const (
 	// New: the record is a new entry.
 	New Appended = iota + 1
@@ -37,4 +37,7 @@ const (
 	// Conflicting: other facts were appended before under the same ID; the record
 	// was kept as an entry of type conflict under an ID of its own.
 	Conflicting
+	// Journaled: the record is in the gateway's journal and goes to the stream from
+	// there, which then finds whether it is new.
+	Journaled
 )

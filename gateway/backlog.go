@@ -1,0 +1,125 @@
+package gateway
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// backlog counts the records that are in the journal, or on their way into it, and
+// not yet in the stream. A record is counted before it is durable and for as long as
+// it may be ahead of one that comes later, so that the later one goes behind it.
+type backlog struct {
+	mu    sync.RWMutex // held for writing by mend alone
+	parts []atomic.Int64
+	total atomic.Int64
+	// entering are calls whose fate the journal has not told.
+	entering atomic.Int64
+	// away is set by an append that the stream did not confirm and cleared by one that
+	// it did. It only counts while something waits, or nobody would clear it.
+	away atomic.Bool
+	// doubtful is set when a record was lost to damage whose partition nobody can tell.
+	doubtful atomic.Bool
+}
+
+func newBacklog(partitions int) *backlog { return &backlog{parts: make([]atomic.Int64, partitions)} }
+
+// enter counts the records of a call, one for each of the partitions.
+func (b *backlog) enter(partitions []int) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	b.entering.Add(1)
+	b.add(partitions, 1)
+}
+
+// entered says what became of a call: it is in the journal, or nowhere.
+func (b *backlog) entered(partitions []int, kept bool) {
+	if !kept {
+		b.add(partitions, -1)
+	}
+	b.entering.Add(-1)
+}
+
+// leave counts a record that needs not be waited for any more.
+func (b *backlog) leave(partition int) {
+	b.parts[partition].Add(-1)
+	b.total.Add(-1)
+}
+
+func (b *backlog) add(partitions []int, n int64) {
+	for _, p := range partitions {
+		b.parts[p].Add(n)
+	}
+	b.total.Add(n * int64(len(partitions)))
+}
+
+// mend makes a doubtful count right again. It can while nothing is on its way and the
+// journal is empty: then the count is nothing. It reports whether the count is right.
+func (b *backlog) mend(empty func() bool) bool {
+	if !b.doubtful.Load() {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.entering.Load() > 0 || !empty() {
+		return false
+	}
+	for i := range b.parts {
+		b.parts[i].Store(0)
+	}
+	b.total.Store(0)
+	b.doubtful.Store(false)
+	return true
+}
+
+// holds reports whether a record of these partitions has to go behind others.
+func (b *backlog) holds(partitions []int) bool {
+	if b.total.Load() == 0 {
+		return false
+	}
+	if b.away.Load() {
+		return true
+	}
+	for _, p := range partitions {
+		if b.parts[p].Load() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// patience is how long the stream may confirm nothing, with callers waiting for it,
+// before others stop queueing up behind them.
+const patience = 500 * time.Millisecond
+
+// pulse tells whether the stream still confirms anything.
+type pulse struct {
+	mu      sync.Mutex
+	waiting int
+	// since is when something was confirmed, or when the first of those who wait began.
+	since time.Time
+}
+
+func (p *pulse) begin(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiting == 0 {
+		p.since = now
+	}
+	p.waiting++
+}
+
+func (p *pulse) end(now time.Time, confirmed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting--
+	if confirmed {
+		p.since = now
+	}
+}
+
+func (p *pulse) stopped(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waiting > 0 && now.Sub(p.since) > patience
+}

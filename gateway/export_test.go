@@ -1,0 +1,22 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"github.com/paybell/paybell/streams/event"
+)
+
+// Retain is what the mode always does every few seconds.
+func (k *Keeper) Retain(ctx context.Context) error { return k.retain(ctx) }
+
+// EncodePayload and DecodePayload are the journal's form of a record.
+func EncodePayload(window time.Duration, r *event.Record) ([]byte, error) {
+	return encodePayload(window, r)
+}
+
+// DecodePayload is EncodePayload's other way.
+func DecodePayload(b []byte) (time.Duration, event.Record, error) { return decodePayload(b) }
+
+// PayloadKey is the ordering key in a payload.
+func PayloadKey(b []byte) (string, bool) { return payloadKey(b) }
