@@ -2,6 +2,7 @@ package workers_test
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"strings"
 	"testing"
@@ -174,5 +175,31 @@ func TestRetryDecidesForThoseBehindIt(t *testing.T) {
 		until(t, "all settled", func() bool { return g.Owed() == 0 })
 		// Those behind it are not run along, charged and taken back again and again.
 		equal(t, "batches", batches, []int{5, 1, 1, 1, 4})
+	})
+}
+
+func TestWhoPanickedAloneStaysAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := workertest.NewGroup("g", 1, ttl, time.Now)
+		g.Append(records(1, "poison")...)
+		for i := range 200 {
+			g.Append(records(1, fmt.Sprint("order", i))...)
+		}
+		var companies []int
+		start(t, g.Consumer("one"), batch(func(_ context.Context, ds []workers.Delivery) []error {
+			pass(100 * time.Millisecond)
+			for _, d := range ds {
+				if d.Event.ID == "poison-1" {
+					companies = append(companies, len(ds)-1)
+					panic("again")
+				}
+			}
+			return make([]error, len(ds))
+		}), options(func(o *workers.Options) {
+			o.Batch, o.Attempts = 4, 5
+			o.Backoff = workers.Backoff{Initial: 50 * time.Millisecond, Max: 50 * time.Millisecond}
+		}))
+		until(t, "all settled", func() bool { return g.Owed() == 0 })
+		equal(t, "company", companies, []int{3, 0, 0, 0, 0, 0})
 	})
 }

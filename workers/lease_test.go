@@ -221,3 +221,29 @@ func TestBacklogIsRunInOrderBeforeAnythingNew(t *testing.T) {
 		equal(t, "B", a.of("B"), names("B", 300))
 	})
 }
+
+func TestNobodyTakesMoreThanItsShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := workertest.NewGroup("g", 8, ttl, time.Now)
+		hold := func(what func(int)) {
+			for p := range 8 {
+				what(p)
+			}
+		}
+		hold(func(p int) { g.Steal(p, "ghost") })
+		h := each(func(workers.Delivery) error { return nil })
+		start(t, g.Consumer("one"), h, options(nil))
+		start(t, g.Consumer("two"), h, options(nil))
+		until(t, "both have announced themselves", func() bool { return len(g.Members()) == 2 })
+		pass(ttl / 2)
+		hold(g.Expire)
+		for range 500 {
+			synctest.Wait()
+			if s := shares(g); s["one"] > 4 || s["two"] > 4 {
+				t.Fatalf("shares %v, want at most 4 each", s)
+			}
+			pass(20 * time.Millisecond)
+		}
+		equal(t, "shares", shares(g), map[string]int{"one": 4, "two": 4})
+	})
+}

@@ -1,10 +1,8 @@
 package workers
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/paybell/paybell/streams"
@@ -25,9 +23,8 @@ const entryOverhead = 2 << 10
 // reader is the reading side of a partition.
 type reader struct {
 	stage stage
-	// after is the last entry read in this stage; newest the last one taken, or
-	// found pending.
-	after, newest string
+	// after is the last entry read; "" begins with the first pending one.
+	after string
 	// mean is the size of an entry, as a moving average.
 	mean int64
 	// waiting: a goroutine waits for new entries and will report on woke.
@@ -92,9 +89,6 @@ func (p *partition) read() (more bool, err error) {
 	}
 	if len(es) > 0 {
 		rd.after, rd.idle = es[len(es)-1].ID, 0
-		if rd.stage == taking || newer(rd.after, rd.newest) {
-			rd.newest = rd.after
-		}
 		p.accept(es)
 	}
 	return len(es) > 0 || !rd.waiting, nil
@@ -140,16 +134,6 @@ func (p *partition) accept(es []streams.Entry) {
 	}
 }
 
-// newer reports whether entry id a comes after b. Ids are two numbers without
-// leading zeros, so the longer of two is the greater; "" comes before all.
-func newer(a, b string) bool {
-	aMillis, aSeq, _ := strings.Cut(a, "-")
-	bMillis, bSeq, _ := strings.Cut(b, "-")
-	return cmp.Or(
-		cmp.Compare(len(aMillis), len(bMillis)), cmp.Compare(aMillis, bMillis),
-		cmp.Compare(len(aSeq), len(bSeq)), cmp.Compare(aSeq, bSeq)) > 0
-}
-
 // listen starts a wait for entries newer than those read. Waits that keep returning
 // at once although nothing is new are spaced out: a log may wake too often, but it
 // must not make this loop spin.
@@ -161,7 +145,7 @@ func (p *partition) listen(nothing bool) {
 	}
 	ctx, cancel := context.WithCancel(p.tenure.ctx)
 	rd.waiting, rd.cancel = true, cancel
-	after, partition, woke := rd.newest, p.tenure.lease.Partition, rd.woke
+	after, partition, woke := rd.after, p.tenure.lease.Partition, rd.woke
 	p.listeners.Go(func() {
 		defer cancel()
 		if pause > 0 {
