@@ -34,11 +34,8 @@ type item struct {
 func (k *Keeper) drain(ctx context.Context) error {
 	for {
 		n, err := k.drainOnce(ctx)
-		if err != nil && ctx.Err() == nil {
-			return err
-		}
-		if ctx.Err() != nil {
-			return nil
+		if err != nil || ctx.Err() != nil {
+			return unlessEnded(ctx, err)
 		}
 		if n > 0 {
 			continue
@@ -53,6 +50,14 @@ func (k *Keeper) drain(ctx context.Context) error {
 		case <-k.wake:
 		}
 	}
+}
+
+// unlessEnded drops an error that comes of having been told to stop.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 func (k *Keeper) empty() bool { return k.journal.Stats().Payloads == 0 }

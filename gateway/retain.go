@@ -28,10 +28,7 @@ const (
 // then on lets go of what nobody needs.
 func (k *Keeper) runAlways(ctx context.Context) error {
 	if err := k.rebuild(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
+		return unlessEnded(ctx, err)
 	}
 	close(k.opened)
 	t := time.NewTicker(retainEvery)
