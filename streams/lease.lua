@@ -7,7 +7,8 @@ if held[1] == ARGV[1] then
 end
 if held[1] then return {0, redis.call('PTTL', KEYS[1])} end
 -- The epoch is at least the server's time, so that it rises although Redis lost
--- its memory. %.0f, because a plain number of this size becomes 1.7e+12.
+-- its memory. %.0f writes all of its digits; how many a plain number keeps is the
+-- engine's affair.
 local now = redis.call('TIME')
 local epoch = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
 local last = tonumber(redis.call('GET', KEYS[2]) or '0')

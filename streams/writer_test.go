@@ -122,7 +122,9 @@ func TestCallerThatGivesUpHarmsNobody(t *testing.T) {
 
 func TestStoppedWriterHasSentWhatWaited(t *testing.T) {
 	b := streamstest.New(t, streamstest.Miniredis(t).Addr())
-	w, reg := idleWriter(t, b, streams.DefaultWriterOptions())
+	o := streams.DefaultWriterOptions()
+	o.MaxBatch = 1 // so that most of it is still to be sent when the end is known
+	w, reg := idleWriter(t, b, o)
 	var waits []chan error
 	for i := range 10 {
 		waits = append(waits, appendLater(t.Context(), w, streamstest.Record("A1", i)))

@@ -47,15 +47,21 @@ func settleEndsDeliveries(t promise) {
 
 func settleOfManyEntries(t promise) {
 	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
-	const n = 2300
-	for i := range n / 100 {
-		b.Append(Records("cb"+strconv.Itoa(i), 100)...)
+	// More dead letters than one call of the script takes, and more ids.
+	const dead, done, uncharge = 205, 1010, 25
+	const n = dead + done + uncharge
+	for i := range n / 124 {
+		b.Append(Records("cb"+strconv.Itoa(i), 124)...)
 	}
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, n)
-	if len(es) != n {
-		t.Fatalf("took %d", len(es))
+	var es []streams.Entry
+	for len(es) < n {
+		page := b.Take(g, l, 200)
+		if len(page) == 0 {
+			t.Fatalf("took %d", len(es))
+		}
+		es = append(es, page...)
 	}
 	if counts, err := g.Charge(t.Context(), l, ids(es)); err != nil || len(counts) != n {
 		t.Fatalf("charged %d, %v", len(counts), err)
@@ -63,23 +69,23 @@ func settleOfManyEntries(t promise) {
 	var s streams.Settlement
 	for i, e := range es {
 		switch {
-		case i < 250:
+		case i < dead:
 			s.Dead = append(s.Dead, streams.DeadLetter{EntryID: e.ID, Attempts: 1, Reason: "attempts"})
-		case i < 1400:
+		case i < dead+done:
 			s.Done = append(s.Done, e.ID)
 		default:
 			s.Uncharge = append(s.Uncharge, e.ID)
 		}
 	}
 	b.Settle(g, l, s)
-	if got := b.Pending("points", 0); len(got) != n-1400 {
+	if got := b.Pending("points", 0); len(got) != uncharge {
 		t.Fatalf("%d pending", len(got))
 	}
 	if left := b.Write.HLen(t.Context(), b.Layout.Attempts(0, "points")).Val(); left != 0 {
 		t.Fatalf("%d attempts left", left)
 	}
-	if dead, err := streams.NewDeadLetters(b.Write, b.Layout).Count(t.Context(), "points"); err != nil || dead != 250 {
-		t.Fatalf("%d dead letters, %v", dead, err)
+	if made, err := streams.NewDeadLetters(b.Write, b.Layout).Count(t.Context(), "points"); err != nil || made != dead {
+		t.Fatalf("%d dead letters, %v", made, err)
 	}
 }
 
