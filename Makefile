@@ -12,6 +12,9 @@ RATE     ?= 1000
 DURATION ?= 1m
 DATABASE ?= sqlite
 
+# How many events `make bench-dedup` remembers.
+DEDUP_EVENTS ?= 1000000
+
 # The parts of `make test`, in order: what fails soonest comes first.
 PARTS := prepare build lint race oracles examples readme load-short
 
@@ -73,6 +76,10 @@ fuzz: ## run every fuzz target for FUZZTIME each
 .PHONY: bench
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: bench-dedup
+bench-dedup: ## Redis memory of a dedup mark, at DEDUP_EVENTS events, a million by default
+	PAYBELL_DEDUP_EVENTS=$(DEDUP_EVENTS) PAYBELL_REQUIRE_SERVERS=1 $(GO) test -run '^$$' -bench Dedup -benchtime 1x -timeout 30m ./streams
 
 .PHONY: cover
 cover: ## write coverage.txt and print the total

@@ -40,7 +40,8 @@ func mark(id string, facts event.Facts) []byte {
 // same for every event of a partition and a window.
 type seenKeys struct {
 	layout Layout
-	known  sync.Map // of seenPlace to []any
+	mu     sync.RWMutex
+	known  map[seenPlace][]any
 }
 
 type seenPlace struct {
@@ -50,10 +51,15 @@ type seenPlace struct {
 
 func (k *seenKeys) of(partition int, window time.Duration) []any {
 	at := seenPlace{partition, window}
-	if args, ok := k.known.Load(at); ok {
-		return args.([]any) //nolint:forcetypeassert // nothing else is stored
+	k.mu.RLock()
+	args := k.known[at]
+	k.mu.RUnlock()
+	if args != nil {
+		return args
 	}
-	args := anys(nil, k.layout.Seen(partition, window))
-	k.known.Store(at, args)
+	args = anys(nil, k.layout.Seen(partition, window))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.known[at] = args
 	return args
 }

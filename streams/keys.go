@@ -97,5 +97,9 @@ func (l Layout) Dead(partition int, group string) string {
 	return l.heads[partition] + "dead:" + group
 }
 
+// Trim is the hash that counts, for a partition, the entries lost to declared groups
+// ("lost:<group>") and the times undeclared ones were overtaken ("overtaken:<group>").
+func (l Layout) Trim(partition int) string { return l.heads[partition] + "trim" }
+
 // Members is the sorted set of a group's consumers by their last sign of life.
 func (l Layout) Members(group string) string { return l.prefix + ":{members}:" + group }

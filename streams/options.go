@@ -27,11 +27,30 @@ type Options struct {
 	// ConsumerIdle is how long a consumer that owes nothing is kept in a group
 	// after its last read.
 	ConsumerIdle time.Duration `yaml:"consumer_idle"`
+	// DeclaredGroups are the consumer groups of other services that trimming waits
+	// for, beside the built-in ones that are enabled. They are created at the start
+	// of the streams before they first read. All processes must name the same.
+	DeclaredGroups []string `yaml:"declared_groups,omitempty"`
+	// TrimEvery is how often a worker process removes what every declared group is
+	// done with.
+	TrimEvery time.Duration `yaml:"trim_every"`
+	// Retention is how much is kept for groups that nobody declared. Beyond either
+	// bound they are overtaken, with an alarm; declared groups never are.
+	Retention RetentionOptions `yaml:"retention"`
 	// TakeBytes is about how many bytes of entries one read of a partition may
 	// bring; the number of entries asked for is lowered to keep to it.
 	TakeBytes int `yaml:"take_bytes"`
 	// Writer bounds the group commit.
 	Writer WriterOptions `yaml:"writer"`
+}
+
+// RetentionOptions bound what is kept for undeclared groups alone.
+type RetentionOptions struct {
+	// Bytes is about how much memory of Redis the streams may take, all together;
+	// every partition has an equal share.
+	Bytes int64 `yaml:"bytes"`
+	// Age is how old their oldest entry may be.
+	Age time.Duration `yaml:"age"`
 }
 
 // RedisOptions say how to reach a Redis server.
@@ -101,6 +120,8 @@ func DefaultOptions() Options {
 		LeaseTTL:     10 * time.Second,
 		Block:        time.Second,
 		ConsumerIdle: time.Hour,
+		TrimEvery:    time.Second,
+		Retention:    RetentionOptions{Bytes: 1 << 30, Age: 7 * 24 * time.Hour},
 		TakeBytes:    8 << 20,
 		Writer:       DefaultWriterOptions(),
 	}
@@ -116,6 +137,11 @@ func (o Options) Group() GroupOptions {
 	return GroupOptions{LeaseTTL: o.LeaseTTL, Block: o.Block, ConsumerIdle: o.ConsumerIdle, TakeBytes: o.TakeBytes}
 }
 
+// Trim returns the part of the options that a Trimmer takes.
+func (o Options) Trim() TrimOptions {
+	return TrimOptions{Every: o.TrimEvery, Retention: o.Retention, GhostIdle: sweepTTLs * o.LeaseTTL}
+}
+
 // Validate reports every problem, each with the path of its field.
 func (o Options) Validate() error {
 	errs := []error{
@@ -125,6 +151,9 @@ func (o Options) Validate() error {
 		between("lease_ttl", o.LeaseTTL, time.Second, 5*time.Minute),
 		between("block", o.Block, 10*time.Millisecond, 10*time.Second),
 		between("consumer_idle", o.ConsumerIdle, time.Minute, 30*24*time.Hour),
+		checkGroups("declared_groups", o.DeclaredGroups),
+		between("trim_every", o.TrimEvery, 100*time.Millisecond, time.Hour),
+		under("retention", o.Retention.Validate()),
 		between("take_bytes", o.TakeBytes, 64<<10, 1<<30),
 		under("writer", o.Writer.Validate()),
 	}
@@ -132,6 +161,14 @@ func (o Options) Validate() error {
 		errs = append(errs, errors.New("writer.connections: must not be more than redis.connections"))
 	}
 	return errors.Join(errs...)
+}
+
+// Validate reports every problem, each with the path of its field.
+func (o RetentionOptions) Validate() error {
+	return errors.Join(
+		between("bytes", o.Bytes, 1<<20, 1<<50),
+		between("age", o.Age, time.Minute, 366*24*time.Hour),
+	)
 }
 
 // Validate reports every problem, each with the path of its field.
@@ -182,11 +219,21 @@ func (o WriterOptions) Validate() error {
 	)
 }
 
-func between[T int | time.Duration](path string, v, low, high T) error {
+func between[T int | int64 | time.Duration](path string, v, low, high T) error {
 	if v < low || v > high {
 		return fmt.Errorf("%s: must be between %v and %v", path, low, high)
 	}
 	return nil
+}
+
+func checkGroups(path string, names []string) error {
+	var errs []error
+	for i, name := range names {
+		if !groupForm.MatchString(name) {
+			errs = append(errs, fmt.Errorf("%s[%d]: must be 1 to 64 letters, digits or any of . _ -", path, i))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // under puts a section's path before each of its problems.

@@ -29,12 +29,16 @@ func TestEveryProblemIsToldWithItsPath(t *testing.T) {
 	o.Block = 0
 	o.ConsumerIdle = 0
 	o.TakeBytes = 1
+	o.DeclaredGroups = []string{"shipping", "a b"}
+	o.TrimEvery = 0
+	o.Retention = streams.RetentionOptions{}
 	o.Writer = streams.WriterOptions{}
 	got := strings.Split(o.Validate().Error(), "\n")
 	want := []string{
 		"redis.address:", "redis.password:", "redis.db:", "redis.tls.enabled:", "redis.tls.key_file:",
 		"redis.dial_timeout:", "redis.read_timeout:", "redis.write_timeout:", "redis.connections:",
-		"prefix:", "partitions:", "lease_ttl:", "block:", "consumer_idle:", "take_bytes:",
+		"prefix:", "partitions:", "lease_ttl:", "block:", "consumer_idle:",
+		"declared_groups[1]:", "trim_every:", "retention.bytes:", "retention.age:", "take_bytes:",
 		"writer.connections:", "writer.max_batch:", "writer.max_batch_bytes:", "writer.queue:", "writer.queue_bytes:",
 	}
 	if len(got) != len(want) {

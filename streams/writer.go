@@ -46,7 +46,7 @@ type call struct {
 // NewWriter returns a writer that sends once Run runs. The caller keeps rdb,
 // which must not retry by itself (NewWriteClient), and closes it after Run.
 func NewWriter(rdb Client, layout Layout, o WriterOptions, reg prometheus.Registerer) *Writer {
-	w := &Writer{rdb: rdb, layout: layout, seen: seenKeys{layout: layout}, o: o, m: newWriterMetrics(reg)}
+	w := &Writer{rdb: rdb, layout: layout, seen: seenKeys{layout: layout, known: make(map[seenPlace][]any)}, o: o, m: newWriterMetrics(reg)}
 	w.ready.L = &w.mu
 	return w
 }

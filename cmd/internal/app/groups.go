@@ -76,10 +76,32 @@ func (a *App) buildGroups(store *effects.Store) error {
 			return err
 		}
 	}
+	if err := a.buildTrimmer(enabled); err != nil {
+		return err
+	}
 	a.add("groups", pool.Run)
 	if a.cfg.Groups.EventLog.Enabled {
 		a.add("event log retention", func(ctx context.Context) error { return a.purge(ctx, store) })
 	}
+	return nil
+}
+
+// buildTrimmer makes worker processes trim: they are where groups get done with
+// entries. With no group declared, nobody could be waited for, and nothing is trimmed.
+func (a *App) buildTrimmer(enabled []group) error {
+	own := make([]string, len(enabled))
+	for i, g := range enabled {
+		own[i] = g.name
+	}
+	if len(own)+len(a.cfg.Streams.DeclaredGroups) == 0 {
+		a.log.Warn("no group is declared, so the streams are not trimmed")
+		return nil
+	}
+	trim, err := streams.NewTrimmer(a.redis, a.layout, own, a.cfg.Streams.DeclaredGroups, a.cfg.Streams.Trim(), a.log, a.reg)
+	if err != nil {
+		return err
+	}
+	a.add("trimmer", trim.Run)
 	return nil
 }
 

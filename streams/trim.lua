@@ -1,0 +1,180 @@
+-- Trims what every declared group is done with. KEYS: events, trim.
+-- ARGV: retention age in ms, retention bytes, ghosts' least idle time in ms,
+--       most entries to look at, number of our own groups,
+--       our own groups, the subscribers' declared groups.
+-- Answers {1, entries trimmed, entries left, 1 when there is more to do,
+--          groups created, {group, entries lost, ...}, {group, ghosts, ...},
+--          undeclared groups overtaken}.
+local function parts(id)
+  local ms, seq = string.match(id, '^(%d+)%-(%d+)$')
+  return ms or id, seq or '0'
+end
+-- Compared as text: a number of Lua does not hold all 64 bits.
+local function below(a, b)
+  if #a ~= #b then return #a < #b end
+  return a < b
+end
+local function less(a, b)
+  local am, as = parts(a)
+  local bm, bs = parts(b)
+  if am ~= bm then return below(am, bm) end
+  return below(as, bs)
+end
+-- The id after one; the id itself where that cannot be told exactly.
+local function after(id)
+  local ms, seq = parts(id)
+  if #seq > 15 then return id end
+  return ms .. '-' .. string.format('%.0f', tonumber(seq) + 1)
+end
+local function map(list)
+  local m = {}
+  for i = 1, #list, 2 do m[list[i]] = list[i + 1] end
+  return m
+end
+local function entry(from, to)
+  local e = redis.call('XRANGE', KEYS[1], from, to, 'COUNT', 1)
+  return e[1] and e[1][1]
+end
+
+local look, own = tonumber(ARGV[4]), tonumber(ARGV[5])
+local groups, created, declared = {}, {}, {}
+local function look_up()
+  local list = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+  if list.err then list = {} end
+  groups = {}
+  for _, g in ipairs(list) do
+    local m = map(g)
+    groups[m['name']] = m
+  end
+end
+look_up()
+-- A declared group that is not there gets everything from the first entry on, so
+-- it has to be there before the floor is found.
+for i = 6, #ARGV do
+  declared[ARGV[i]] = i - 5
+  if not groups[ARGV[i]] then
+    redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[i], '0', 'MKSTREAM')
+    created[#created + 1] = ARGV[i]
+  end
+end
+if #created > 0 then look_up() end
+local lost, ghosts, overtaken = {}, {}, {}
+local length = redis.call('XLEN', KEYS[1])
+local first = entry('-', '+')
+if not first then return {1, 0, 0, 0, created, lost, ghosts, overtaken} end
+
+-- The first id that a group is still owed. What is pending below the first entry
+-- is a ghost: it holds nothing back, because there is nothing to hold.
+local function owed(g)
+  local p = redis.call('XPENDING', KEYS[1], g['name'], first, '+', 1)
+  if #p > 0 and not less(g['last-delivered-id'], p[1][1]) then return p[1][1] end
+  return after(g['last-delivered-id'])
+end
+
+-- Entries that were removed from under a group before it had read them. Redis 7
+-- numbers entries; an engine that does not cannot tell.
+local stream = map(redis.call('XINFO', 'STREAM', KEYS[1]))
+local added = stream['entries-added']
+local function missed(g)
+  if not added or not less(g['last-delivered-id'], first) then return end
+  local seen = g['entries-read']
+  if not seen then
+    -- Nothing was read yet. What is gone by now was not this group's to read.
+    if g['last-delivered-id'] == '0-0' then
+      redis.call('XGROUP', 'SETID', KEYS[1], g['name'], '0', 'ENTRIESREAD', added - length)
+    end
+    return
+  end
+  local n = added - seen - length
+  if n <= 0 then return end
+  lost[#lost + 1] = g['name']
+  lost[#lost + 1] = n
+  redis.call('HINCRBY', KEYS[2], 'lost:' .. g['name'], n)
+  -- Told once: the group goes on as if it had read them.
+  redis.call('XGROUP', 'SETID', KEYS[1], g['name'], g['last-delivered-id'], 'ENTRIESREAD', added - length)
+end
+
+-- Pending entries that were deleted by hand. The owner of one of our own groups
+-- has them in its memory, or finds them when it takes over.
+local function bury(g)
+  local n, seen, start = 0, 0, '-'
+  while seen < look do
+    local page = redis.call('XPENDING', KEYS[1], g['name'], start, '+', math.min(100, look))
+    for _, p in ipairs(page) do
+      seen = seen + 1
+      if p[3] >= tonumber(ARGV[3]) and not entry(p[1], p[1]) then
+        redis.call('XACK', KEYS[1], g['name'], p[1])
+        n = n + 1
+      end
+    end
+    if #page < math.min(100, look) then break end
+    start = after(page[#page][1])
+    if start == page[#page][1] then break end
+  end
+  if n == 0 then return end
+  ghosts[#ghosts + 1] = g['name']
+  ghosts[#ghosts + 1] = n
+  redis.call('HINCRBY', KEYS[2], 'lost:' .. g['name'], n)
+end
+
+local floor
+for i = 6, #ARGV do
+  local g = groups[ARGV[i]]
+  missed(g)
+  if i > 5 + own then bury(g) end
+  local o = owed(g)
+  if not floor or less(o, floor) then floor = o end
+end
+
+-- Undeclared groups hold entries back, up to the retention.
+local waiting, held = {}, nil
+for name, g in pairs(groups) do
+  if not declared[name] then
+    local o = owed(g)
+    if less(o, floor) then
+      waiting[#waiting + 1] = {name, o}
+      if not held or less(o, held) then held = o end
+    end
+  end
+end
+local more = 0
+if held then
+  local now = redis.call('TIME')
+  local old = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000) - tonumber(ARGV[1])
+  old = string.format('%.0f', math.max(0, old))
+  if less(held, old) then held = old end
+  local bytes = redis.pcall('MEMORY', 'USAGE', KEYS[1])
+  if type(bytes) ~= 'number' then
+    -- An engine that does not tell: a text of the entry and what Redis adds.
+    bytes = 100
+    for _, v in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1][2]) do bytes = bytes + #v end
+    bytes = bytes * length
+  end
+  local excess = math.ceil(length * (1 - tonumber(ARGV[2]) / bytes))
+  if excess > 0 then
+    if excess > look then
+      excess, more = look, 1
+    end
+    local e = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', excess + 1)
+    local id = e[#e][1]
+    if less(held, id) then held = id end
+  end
+  if less(held, floor) then floor = held end
+  for _, w in ipairs(waiting) do w[3] = less(w[2], floor) and entry(w[2], '+') end
+end
+
+local n = redis.call('XTRIM', KEYS[1], 'MINID', '~', floor)
+-- XTRIM stops by itself after a hundred nodes' worth of entries.
+if n >= 10000 then more = 1 end
+if n > 0 then
+  first = entry('-', '+')
+  for _, w in ipairs(waiting) do
+    if w[3] and (not first or less(w[3], first)) then
+      overtaken[#overtaken + 1] = w[1]
+      redis.call('HINCRBY', KEYS[2], 'overtaken:' .. w[1], 1)
+    end
+  end
+else
+  more = 0
+end
+return {1, n, length - n, more, created, lost, ghosts, overtaken}
