@@ -25,7 +25,10 @@ func TestAttemptOfAReplacedOwnerIsToldAtTheNextRenewal(t *testing.T) {
 					<-ctx.Done()
 					told <- context.Cause(ctx)
 					return []error{nil}
-				}), options(func(o *workers.Options) { o.Timeout = time.Hour }))
+				}), options(func(o *workers.Options) {
+					// With no room for another entry nothing is read, and no read tells.
+					o.Timeout, o.Batch, o.Concurrency, o.Prefetch = time.Hour, 1, 1, 1
+				}))
 				id := g.Append(records(1, "A")...)[0]
 				until(t, "it runs", func() bool { return g.Attempts(id) == 1 })
 				begun := time.Now()
