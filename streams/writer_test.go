@@ -195,3 +195,11 @@ func TestCallersShareRoundTrips(t *testing.T) {
 	}
 	t.Fatal("no such metric")
 }
+
+func TestScriptsAreLoadedWithTheConnection(t *testing.T) {
+	b := streamstest.New(t, streamstest.Miniredis(t).Addr())
+	b.Append(streamstest.Records("A1", 3)...)
+	if n := b.Metric("paybell_streams_append_resent_total"); n != 0 {
+		t.Fatalf("%v records were sent again with the script", n)
+	}
+}
