@@ -59,7 +59,8 @@ race: bin/gotestsum ## all tests with -race on real servers; a skipped test fail
 
 .PHONY: oracles
 oracles: bin/gotestsum ## check our verifiers and signers against the providers' own SDKs
-	.ci/gotest.sh -C gateway/provider/oracles ./...
+	cd gateway/provider/oracles && npm ci --silent
+	PAYBELL_REQUIRE_SERVERS=1 .ci/gotest.sh -C gateway/provider/oracles ./...
 
 .PHONY: examples
 examples: build ## run every subscriber example of docs/subscribing.md against a live stream
