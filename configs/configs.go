@@ -27,10 +27,14 @@ type Config struct {
 	Log Log `yaml:"log"`
 	// Gateway is the public door.
 	Gateway gateway.Options `yaml:"gateway"`
+	// Journal keeps callbacks on the gateway's own disk while Redis cannot take them,
+	// and always where the embedded engine stands in for Redis.
+	Journal gateway.JournalOptions `yaml:"journal"`
 	// Admin is the operator's door.
 	Admin admin.Options `yaml:"admin"`
 	// Streams is where events are kept. Without streams.redis.address the process
-	// runs an embedded engine that forgets at a restart: for trying out and for tests.
+	// runs an embedded engine, which its journal fills again at a restart: for trying
+	// out and for tests.
 	Streams streams.Options `yaml:"streams"`
 	// Embedded is the engine that stands in for Redis when none is configured.
 	Embedded Embedded `yaml:"embedded"`
@@ -124,6 +128,7 @@ func Default() Config {
 		DataDir:  "paybell-data",
 		Log:      Log{Level: slog.LevelInfo, Format: "text"},
 		Gateway:  gateway.DefaultOptions(),
+		Journal:  gateway.DefaultJournalOptions(),
 		Admin:    admin.DefaultOptions(),
 		Streams:  s,
 		Embedded: Embedded{Address: "127.0.0.1:16379"},

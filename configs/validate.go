@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-playground/validator/v10"
 
+	"github.com/paybell/paybell/gateway"
 	"github.com/paybell/paybell/gateway/provider/catalog"
 )
 
@@ -26,6 +27,15 @@ func (c *Config) complete() {
 	}
 	if c.Database.SQLite == "" && c.Database.Postgres.IsZero() {
 		c.Database.SQLite = filepath.Join(c.DataDir, "paybell.db")
+	}
+	if c.Journal.Mode == "" {
+		c.Journal.Mode = gateway.JournalFallback
+		if c.EmbeddedRedis() {
+			c.Journal.Mode = gateway.JournalAlways
+		}
+	}
+	if c.Journal.Dir == "" {
+		c.Journal.Dir = filepath.Join(c.DataDir, "journal")
 	}
 	for name, a := range c.Accounts {
 		if a.Namespace == "" {
@@ -62,6 +72,11 @@ func (c *Config) Validate() error {
 		problems = append(problems, errors.New("embedded.address: must be host:port"))
 	}
 	add("gateway", c.Gateway.Validate())
+	add("journal", c.Journal.Validate())
+	if always := c.Journal.Mode == gateway.JournalAlways; always != c.EmbeddedRedis() && c.Journal.Mode != gateway.JournalRefuse {
+		problems = append(problems, fmt.Errorf("journal.mode: %s does not go with %s", c.Journal.Mode,
+			map[bool]string{true: "a Redis server, which keeps what it has", false: "the embedded engine, which forgets"}[always]))
+	}
 	add("admin", c.Admin.Validate())
 	s := c.Streams
 	if c.EmbeddedRedis() {

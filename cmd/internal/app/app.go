@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,12 +33,17 @@ type App struct {
 	version string
 	reg     *prometheus.Registry
 
-	layout   streams.Layout
-	redis    streams.Client
-	embedded bool
-	accounts []gateway.Account
-	parts    []part
-	cleanups []cleanup
+	layout streams.Layout
+	redis  streams.Client
+	// durability watches whether the server keeps what is promised.
+	durability *streams.Watch
+	embedded   bool
+	accounts   []gateway.Account
+	keeper     *gateway.Keeper // nil without a journal
+	// redisAway is what the last question of /readyz found.
+	redisAway atomic.Bool
+	parts     []part
+	cleanups  []cleanup
 
 	public, operator net.Listener
 }

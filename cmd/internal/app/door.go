@@ -2,27 +2,90 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/paybell/paybell/gateway"
+	"github.com/paybell/paybell/gateway/journal"
 	"github.com/paybell/paybell/streams"
 )
 
-// buildGateway opens the public door and the writer behind it. The door comes last
-// of all parts, so it closes first.
+// buildGateway opens the public door, and behind it the journal and the writer. The
+// door comes last of all parts, so it closes first.
 func (a *App) buildGateway(ctx context.Context) error {
 	writer := streams.NewWriter(a.redis, a.layout, a.cfg.Streams.Writer, a.reg)
+	a.guardWriter(writer)
 	a.add("writer", writer.Run)
-	door, err := gateway.New(a.cfg.Gateway, a.accounts, writer, gateway.Deps{
-		Logger: a.log, Registerer: a.reg, Now: time.Now, Ready: a.ready,
-	})
+	deps := gateway.Deps{Logger: a.log, Registerer: a.reg, Now: time.Now, Ready: a.ready}
+	var appender gateway.Appender = writer
+	if a.cfg.Journal.Mode != gateway.JournalRefuse {
+		var err error
+		if a.keeper, err = OpenKeeper(a.cfg.Journal, a.layout, a.redis, writer, a.groupNames(), a.log, a.reg); err != nil {
+			return err
+		}
+		a.closeLast("journal", a.keeper.Close)
+		a.add("journal", a.keeper.Run)
+		appender, deps.Keeps = a.keeper, a.keeps
+	}
+	door, err := gateway.New(a.cfg.Gateway, a.accounts, appender, deps)
 	if err != nil {
 		return err
 	}
 	if a.public, err = gateway.Listen(ctx, a.cfg.Gateway); err != nil {
 		return fmt.Errorf("gateway.address: %w", err)
 	}
-	a.add("gateway", func(ctx context.Context) error { return door.Serve(ctx, a.public) })
+	a.add("gateway", func(ctx context.Context) error {
+		if a.keeper != nil { // who knocks meanwhile waits in the kernel's queue
+			select {
+			case <-a.keeper.Opened():
+			case <-ctx.Done():
+				return a.public.Close()
+			}
+		}
+		return door.Serve(ctx, a.public)
+	})
 	return nil
+}
+
+// groupNames are the groups whose word a journal record waits for.
+func (a *App) groupNames() []string {
+	names := slices.Clone(a.cfg.Streams.DeclaredGroups)
+	for _, g := range a.enabledGroups() {
+		names = append(names, g.name)
+	}
+	return names
+}
+
+// keeps names what keeps a callback now, as /readyz says it.
+func (a *App) keeps() string {
+	if a.redisAway.Load() {
+		return "journal"
+	}
+	return a.keeper.Keeps()
+}
+
+// OpenKeeper opens a journal in front of a writer. groups are those it waits for in
+// the mode always.
+func OpenKeeper(o gateway.JournalOptions, layout streams.Layout, rdb streams.Client, writer gateway.Appender, groups []string, log *slog.Logger, reg prometheus.Registerer) (*gateway.Keeper, error) {
+	stats := streams.NewStats(rdb, layout)
+	k, err := gateway.OpenKeeper(o, gateway.KeeperDeps{
+		Logger: log, Registerer: reg, Now: time.Now, Disk: journal.OS(),
+		Stream: writer, Partitions: layout.Partitions(), Partition: layout.Partition,
+		Permanent: func(err error) bool {
+			return !errors.Is(err, streams.ErrUnavailable) && !errors.Is(err, streams.ErrOverloaded) && !errors.Is(err, streams.ErrStopped)
+		},
+		Owed: func(ctx context.Context) (gateway.Owed, error) {
+			owed, err := stats.Owed(ctx, groups)
+			return gateway.Owed(owed), err
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("journal.dir: %w", err)
+	}
+	return k, nil
 }

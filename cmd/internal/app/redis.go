@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
+	"github.com/paybell/paybell/gateway"
 	"github.com/paybell/paybell/streams"
 )
 
@@ -28,7 +28,10 @@ func (a *App) buildRedis(ctx context.Context) error {
 		a.add("embedded clock", func(ctx context.Context) error { return runClock(ctx, engine) })
 		a.cfg.Streams.Redis.Address = engine.Addr()
 		a.embedded = true
-		a.log.Warn("embedded engine: a restart forgets what it holds; it is for trying out and for tests", "redis", engine.Addr())
+		a.log.Info("embedded engine: for trying out and for tests", "redis", engine.Addr(), "journal", a.cfg.Journal.Mode)
+		if a.cfg.Journal.Mode == gateway.JournalRefuse {
+			a.log.Warn("embedded engine without a journal: a restart forgets what it holds")
+		}
 	}
 	client, err := streams.NewWriteClient(a.cfg.Streams)
 	if err != nil {
@@ -36,28 +39,29 @@ func (a *App) buildRedis(ctx context.Context) error {
 	}
 	a.closeLast("redis", client.Close)
 	a.redis = client
-	a.warnDurability(ctx)
-	return nil
-}
-
-// warnDurability says at start what an operator has to put right at the server. A
-// server that is away is no reason not to start: callbacks get their retryable reply.
-func (a *App) warnDurability(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	d, err := streams.Check(ctx, a.redis)
-	switch {
-	case err != nil:
-		a.log.Error("redis is away", "address", a.cfg.Streams.Redis.Address, "err", err)
-	case len(d.Problems) > 0 && !d.Embedded:
-		a.log.Warn("redis may lose what it confirms", "problems", strings.Join(d.Problems, "; "))
-	}
+	return a.watchDurability(ctx)
 }
 
 // ready reports whether a callback can be kept now.
 func (a *App) ready(ctx context.Context) error {
-	if err := a.redis.Ping(ctx).Err(); err != nil {
-		return readyError{fmt.Errorf("ping redis: %w", err)}
+	err := a.redis.Ping(ctx).Err()
+	if err == nil {
+		err = a.durability.Err()
+	}
+	a.redisAway.Store(err != nil)
+	switch {
+	case a.keeper == nil:
+	case a.embedded:
+		err = errors.Join(err, a.keeper.Ready())
+	case err != nil:
+		if full := a.keeper.Ready(); full != nil {
+			err = errors.Join(err, full)
+		} else {
+			err = nil
+		}
+	}
+	if err != nil {
+		return readyError{fmt.Errorf("neither redis nor journal keeps a callback: %w", err)}
 	}
 	return nil
 }
@@ -66,6 +70,6 @@ func (a *App) ready(ctx context.Context) error {
 type readyError struct{ error }
 
 // PublicReason is what /readyz says.
-func (readyError) PublicReason() string { return "redis is away" }
+func (readyError) PublicReason() string { return "redis is away and no journal keeps callbacks" }
 
 func (e readyError) Unwrap() error { return e.error }
