@@ -73,19 +73,19 @@ func settled(ctx context.Context, db *sql.DB) (n int, err error) {
 	return n, db.QueryRowContext(ctx, `SELECT count(*) FROM effects`).Scan(&n)
 }
 
-// streams counts the entries of all partitions, and what the groups still owe:
-// pending, not yet delivered, or given up.
+// streams counts the entries that were ever added to the partitions, and what the
+// groups still owe: pending or not yet delivered. A dead letter is an error.
 func (s *stack) streams(ctx context.Context) (appended, owed int, err error) {
 	keys, err := s.keys(ctx, "paybell:{*}:events")
 	if err != nil {
 		return 0, 0, err
 	}
 	for _, key := range keys {
-		n, err := s.redis.XLen(ctx, key).Result()
+		info, err := s.redis.XInfoStream(ctx, key).Result()
 		if err != nil {
 			return 0, 0, err
 		}
-		appended += int(n)
+		appended += int(info.EntriesAdded)
 		infos, err := s.redis.XInfoGroups(ctx, key).Result()
 		if err != nil {
 			return 0, 0, err

@@ -64,6 +64,8 @@ data_dir: $work
 gateway: {address: 127.0.0.1:$gateway_port}
 admin: {address: 127.0.0.1:$(free_port)}
 streams:
+  # A declared group that never reads: everything stays for the examples to read again.
+  declared_groups: [keeper]
   redis: {address: 127.0.0.1:$redis_port, username: paybell, password: {file: $work/redis_password}}
 database: {sqlite: $work/paybell.db}
 accounts:
