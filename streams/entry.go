@@ -42,7 +42,7 @@ type DeadLetter struct {
 	EntryID   string
 	Record    event.Record
 	Attempts  int
-	// Reason is "rejected", "attempts", "age", "crash" or "unreadable".
+	// Reason is "rejected", "attempts", "age", "crash", "unreadable" or "cap".
 	Reason string
 	// Error is the last error's text, at most 1 KiB.
 	Error    string

@@ -72,7 +72,7 @@ func newWriterMetrics(reg prometheus.Registerer) *writerMetrics {
 type groupMetrics struct {
 	taken, gone, unreadable        prometheus.Counter
 	done, dead, uncharged          prometheus.Counter
-	adopted, lost                  prometheus.Counter
+	adopted, lost, parked          prometheus.Counter
 	acquired, leaseLost, recreated prometheus.Counter
 }
 
@@ -96,6 +96,8 @@ func newGroupMetrics(reg prometheus.Registerer, group string) *groupMetrics {
 		leaseLost:  leases.WithLabelValues(group, "lost"),
 		adopted: count("paybell_streams_group_adopted_total",
 			"Pending entries taken over from another consumer.").WithLabelValues(group),
+		parked: count("paybell_streams_group_parked_total",
+			"Deliveries moved out of the stream to wait, or given another time there.").WithLabelValues(group),
 		lost: count("paybell_streams_group_lost_total",
 			"Pending entries whose event was deleted before the group had settled it.").WithLabelValues(group),
 		recreated: count("paybell_streams_group_recreated_total",

@@ -36,6 +36,14 @@ var (
 	chargeLua string
 	//go:embed settle.lua
 	settleLua string
+	//go:embed parcel.lua
+	parcelLua string
+	//go:embed park.lua
+	parkLua string
+	//go:embed parked.lua
+	parkedLua string
+	//go:embed unpack.lua
+	unpackLua string
 	//go:embed janitor.lua
 	janitorLua string
 	//go:embed heartbeat.lua
@@ -76,13 +84,16 @@ var (
 	adoptScript     = newScript("adopt", ownedLua+adoptLua)
 	backlogScript   = newScript("backlog", ownedLua+backlogLua)
 	chargeScript    = newScript("charge", ownedLua+chargeLua)
-	settleScript    = newScript("settle", ownedLua+settleLua)
+	settleScript    = newScript("settle", ownedLua+parcelLua+settleLua)
+	parkScript      = newScript("park", ownedLua+parcelLua+parkLua)
+	parkedScript    = newScript("parked", ownedLua+parcelLua+parkedLua)
+	unpackScript    = newScript("unpack", ownedLua+parcelLua+unpackLua)
 	janitorScript   = newScript("janitor", ownedLua+janitorLua)
 	heartbeatScript = newScript("heartbeat", heartbeatLua)
 
 	groupScripts = []*script{
 		leaseScript, releaseScript, takeScript, adoptScript, backlogScript,
-		chargeScript, settleScript, janitorScript, heartbeatScript,
+		chargeScript, settleScript, parkScript, parkedScript, unpackScript, janitorScript, heartbeatScript,
 	}
 )
 

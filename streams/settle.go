@@ -60,6 +60,7 @@ func (g *Group) settle(ctx context.Context, l Lease, s Settlement) error {
 	}
 	reply, err := g.fenced(ctx, settleScript, l, []string{
 		g.layout.Events(l.Partition), g.layout.Attempts(l.Partition, g.name), g.layout.Dead(l.Partition, g.name),
+		g.layout.Parked(l.Partition, g.name), g.layout.Parcels(l.Partition, g.name),
 	}, args...)
 	if err != nil {
 		return err

@@ -37,7 +37,10 @@ func TestWhatIsHeldIsBounded(t *testing.T) {
 							return workers.RetryAfter(time.Minute, errTest)
 						}
 						return nil
-					}), options(tc.change))
+					}), options(func(o *workers.Options) {
+						o.ParkAfter = time.Hour
+						tc.change(o)
+					}))
 					most := 0
 					for range 2000 {
 						synctest.Wait()

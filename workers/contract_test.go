@@ -124,7 +124,7 @@ func TestHeldDeliveriesAreChargedNothing(t *testing.T) {
 			}
 			a.apply(d)
 			return nil
-		}), options(nil))
+		}), options(func(o *workers.Options) { o.ParkAfter = time.Hour }))
 		until(t, "A-1 settled", func() bool { return g.Settled(ids[0]) == 1 })
 		pass(time.Second)
 		equal(t, "attempts", []int{g.Attempts(ids[1]), g.Attempts(ids[2]), g.Attempts(ids[3])}, []int{1, 0, 0})

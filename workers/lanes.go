@@ -25,6 +25,11 @@ type item struct {
 	// failed: an attempt of this process failed; due is when the next one may start.
 	failed bool
 	due    time.Time
+	// slip is what is known of it outside the stream; nil while it is not parked.
+	slip *slip
+	// stay is when it first failed since it was read; leave: it is to be parked.
+	stay  time.Time
+	leave bool
 }
 
 // lane keeps the events of one ordering key in order. It exists while an event of
@@ -34,6 +39,13 @@ type lane struct {
 	waiting deque[*item]
 	// run holds the events before the waiting ones; nil while none is running.
 	run *run
+	// parked are the events behind the waiting ones: they are kept outside the stream
+	// and outside this process.
+	parked []*slip
+	// wake is when the first parked event may run; the lane sleeps at place at of
+	// lanes.asleep, or elsewhere when at is negative.
+	wake time.Time
+	at   int
 }
 
 // lanes decides what may run next. It is owned by one goroutine and knows neither
@@ -42,14 +54,16 @@ type lane struct {
 // thus always older than what fresh holds of its key.
 //
 // A lane that is not running stands in exactly one of ripe (its first event may
-// run), resting (its first event waits for its retry) and guarded (its first event
-// waits for the pool's guard).
+// run), resting (its first event waits for its retry), guarded (its first event
+// waits for the pool's guard) and asleep (its first event is parked).
 type lanes struct {
 	fresh   deque[*item]
 	byKey   map[string]*lane
 	ripe    deque[*lane]
 	resting restingLanes
 	guarded deque[*lane]
+	asleep  sleepingLanes
+	parking
 	// guardAt is the number of charged attempts from which a suspect runs only
 	// under the guard.
 	guardAt int
@@ -60,7 +74,12 @@ type lanes struct {
 	spare     []*lane
 }
 
-func newLanes(guardAt int) lanes { return lanes{byKey: make(map[string]*lane), guardAt: guardAt} }
+func newLanes(guardAt int, bounds Parked) lanes {
+	return lanes{
+		byKey: make(map[string]*lane), guardAt: guardAt,
+		parking: parking{bounds: bounds, slips: make(map[string]*slip)},
+	}
+}
 
 func (l *lanes) add(it *item) { l.fresh.pushBack(it) }
 
@@ -100,7 +119,7 @@ func (l *lanes) drawFresh(r *run, limit int) {
 	for l.fresh.len() > 0 && len(r.items) < limit && !r.solo {
 		it := l.fresh.front()
 		ln := l.byKey[it.key]
-		if ln != nil && (ln.run != r || ln.waiting.len() > 0) {
+		if ln != nil && (ln.run != r || ln.waiting.len()+len(ln.parked) > 0) {
 			l.wait(ln, l.fresh.popFront())
 			continue
 		}
@@ -165,15 +184,24 @@ func (l *lanes) finish(r *run, back []*item, now time.Time) {
 	l.held += len(back)
 	for _, ln := range r.lanes {
 		ln.run = nil
-		switch {
-		case ln.waiting.len() == 0:
-			delete(l.byKey, ln.key)
-			l.spare = append(l.spare, ln)
-		case ln.waiting.front().due.After(now):
-			heap.Push(&l.resting, ln)
-		default:
-			l.ripe.pushBack(ln)
-		}
+		l.place(ln, now)
+	}
+}
+
+// place puts a lane that has stopped running where its first event belongs.
+func (l *lanes) place(ln *lane, now time.Time) {
+	if ln.waiting.len() > 0 && ln.waiting.front().leave {
+		l.leave(ln)
+	}
+	switch {
+	case ln.waiting.len() > 0 && ln.waiting.front().due.After(now):
+		heap.Push(&l.resting, ln)
+	case ln.waiting.len() > 0:
+		l.ripe.pushBack(ln)
+	case len(ln.parked) > 0:
+		l.sleep(ln, now)
+	default:
+		l.close(ln)
 	}
 }
 
@@ -182,7 +210,13 @@ func (l *lanes) due() time.Time { return l.resting[0].waiting.front().due }
 
 func (l *lanes) needsGuard(it *item) bool { return it.suspect && it.charged >= l.guardAt }
 
+// wait puts an event behind its lane, and so outside the stream where that lane's
+// end is.
 func (l *lanes) wait(ln *lane, it *item) {
+	if len(ln.parked) > 0 {
+		l.follow(ln, it)
+		return
+	}
 	ln.waiting.pushBack(it)
 	l.held++
 }
@@ -192,11 +226,17 @@ func (l *lanes) open(key string) *lane {
 	if n := len(l.spare); n > 0 {
 		ln, l.spare = l.spare[n-1], l.spare[:n-1]
 	} else {
-		ln = &lane{}
+		ln = &lane{at: -1}
 	}
 	ln.key = key
 	l.byKey[key] = ln
 	return ln
+}
+
+func (l *lanes) close(ln *lane) {
+	delete(l.byKey, ln.key)
+	ln.parked = nil
+	l.spare = append(l.spare, ln)
 }
 
 // restingLanes is a heap by the time the first event is due.

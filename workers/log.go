@@ -41,8 +41,15 @@ type Log interface {
 	Wait(ctx context.Context, partition int, after string) error
 	// Charge counts one attempt for each entry and returns the counts, in order.
 	Charge(ctx context.Context, l streams.Lease, ids []string) ([]int, error)
-	// Settle ends deliveries and takes back attempts, in one step.
+	// Settle ends deliveries, parked or not, and takes back attempts, in one step.
 	Settle(ctx context.Context, l streams.Lease, s streams.Settlement) error
+	// Park moves pending deliveries out of the stream until they are due, or gives
+	// parked ones another time. It returns those that the group does not have.
+	Park(ctx context.Context, l streams.Lease, ps []streams.Parking) (without []string, err error)
+	// Parked tells what is parked, page by page; Unpack reads the entries of some.
+	// They stay parked until they are settled.
+	Parked(ctx context.Context, l streams.Lease, first, max int) ([]streams.Parked, error)
+	Unpack(ctx context.Context, l streams.Lease, ids []string) ([]streams.Entry, error)
 }
 
 // The guard stands here because only workers sees both sides.

@@ -11,6 +11,7 @@ type metrics struct {
 	entries     *prometheus.GaugeVec
 	held        *prometheus.GaugeVec
 	inFlight    *prometheus.GaugeVec
+	parked      *prometheus.GaugeVec
 	partitions  *prometheus.GaugeVec
 	stuck       *prometheus.GaugeVec
 	leaseLosses *prometheus.CounterVec
@@ -44,12 +45,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		entries:     gauge("entries", "Entries read and not yet settled."),
 		held:        gauge("held_entries", "Entries that wait behind, or for the retry of, an earlier one of their order."),
 		inFlight:    gauge("in_flight_entries", "Entries a handler is running."),
+		parked:      gauge("parked_entries", "Entries of owned partitions that are parked: kept outside the stream until they are due."),
 		partitions:  gauge("partitions", "Partitions owned by this process."),
 		stuck:       gauge("stuck_attempts", "Attempts that have not returned although their time is up."),
 		leaseLosses: counter("lease_losses_total", "Leases that ended without being released."),
 		panics:      counter("panics_total", "Attempts that panicked."),
 		lost:        counter("lost_entries_total", "Pending entries that were deleted from the stream before they were settled."),
-		paused:      gauge("paused", "Parts of the group that pause because redis, what the handler needs, or room for dead_letters is away.", "away"),
+		paused:      gauge("paused", "Parts of the group that pause because redis, what the handler needs, room for dead_letters or for parked entries is away.", "away"),
 	}
 }
 
@@ -72,6 +74,7 @@ type groupMetrics struct {
 	entries     prometheus.Gauge
 	heldNow     prometheus.Gauge
 	inFlight    prometheus.Gauge
+	parked      prometheus.Gauge
 	partitions  prometheus.Gauge
 	stuck       prometheus.Gauge
 	leaseLosses prometheus.Counter
@@ -81,7 +84,7 @@ type groupMetrics struct {
 }
 
 // gauges is what one partition adds to its group's gauges.
-type gauges struct{ entries, held, inFlight int }
+type gauges struct{ entries, held, inFlight, parked int }
 
 func (m *metrics) of(group string) *groupMetrics {
 	outcome := func(name string) prometheus.Counter { return m.deliveries.WithLabelValues(group, name) }
@@ -94,6 +97,7 @@ func (m *metrics) of(group string) *groupMetrics {
 		entries:     m.entries.WithLabelValues(group),
 		heldNow:     m.held.WithLabelValues(group),
 		inFlight:    m.inFlight.WithLabelValues(group),
+		parked:      m.parked.WithLabelValues(group),
 		partitions:  m.partitions.WithLabelValues(group),
 		stuck:       m.stuck.WithLabelValues(group),
 		leaseLosses: m.leaseLosses.WithLabelValues(group),

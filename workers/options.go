@@ -30,6 +30,13 @@ type Options struct {
 	MaxAge time.Duration `yaml:"max_age"`
 	// Backoff is the pause between attempts.
 	Backoff Backoff `yaml:"backoff"`
+	// ParkAfter is how long a failing event may stay in its partition's stream, and
+	// in memory. When its next attempt would start later than this after its first
+	// failure there, it is parked: moved out of the stream until it is due, and the
+	// later events of its order with it, so that it pins nothing.
+	ParkAfter time.Duration `yaml:"park_after"`
+	// Parked bounds what is parked.
+	Parked Parked `yaml:"parked"`
 	// Timeout ends the context of an attempt. Its slot stays taken until the
 	// handler has returned.
 	Timeout time.Duration `yaml:"timeout"`
@@ -47,6 +54,26 @@ type Backoff struct {
 	Max time.Duration `yaml:"max"`
 }
 
+// Parked bounds what a group keeps outside the streams. Each partition may have its
+// equal share of Entries and Bytes.
+type Parked struct {
+	// PerOrder is how many events of one order may be parked; one more becomes a
+	// dead letter of reason cap.
+	PerOrder int `yaml:"per_order"`
+	// Entries is how many deliveries the whole group may have parked. A partition that
+	// has its share reads no new entries, and parks no further order, until some of
+	// it is settled: nothing is given up for want of room.
+	Entries int `yaml:"entries"`
+	// Bytes is how large all of them may be, with the same consequence.
+	Bytes int64 `yaml:"bytes"`
+}
+
+// share is the bound of one of n partitions.
+func (k Parked) share(n int) Parked {
+	k.Entries, k.Bytes = max(1, k.Entries/n), k.Bytes/int64(n)
+	return k
+}
+
 // DefaultOptions returns what suits handlers that write to a database nearby.
 func DefaultOptions() Options {
 	return Options{
@@ -56,6 +83,8 @@ func DefaultOptions() Options {
 		PrefetchBytes: 8 << 20,
 		Attempts:      12,
 		Backoff:       Backoff{Initial: 200 * time.Millisecond, Max: 30 * time.Second},
+		ParkAfter:     10 * time.Second,
+		Parked:        Parked{PerOrder: 1000, Entries: 160_000, Bytes: 1 << 30},
 		Timeout:       30 * time.Second,
 		Grace:         20 * time.Second,
 	}
@@ -79,6 +108,10 @@ func (o Options) Validate() error {
 	check(o.Backoff.Initial >= time.Millisecond && o.Backoff.Initial <= time.Hour, "backoff.initial", "between 1ms and 1h")
 	check(o.Backoff.Max >= o.Backoff.Initial && o.Backoff.Max <= time.Hour, "backoff.max",
 		"at least backoff.initial and at most 1h")
+	check(o.ParkAfter >= time.Millisecond && o.ParkAfter <= time.Hour, "park_after", "between 1ms and 1h")
+	check(o.Parked.PerOrder >= 1 && o.Parked.PerOrder <= 100_000, "parked.per_order", "between 1 and 100000")
+	check(o.Parked.Entries >= 1 && o.Parked.Entries <= 10_000_000, "parked.entries", "between 1 and 10000000")
+	check(o.Parked.Bytes >= 1<<20 && o.Parked.Bytes <= 1<<40, "parked.bytes", "between 1048576 and 1099511627776")
 	check(o.Timeout >= time.Millisecond && o.Timeout <= time.Hour, "timeout", "between 1ms and 1h")
 	check(o.Grace >= 0 && o.Grace <= time.Hour, "grace", "between 0s and 1h")
 	return errors.Join(errs...)

@@ -11,7 +11,8 @@ import (
 
 // outage logs once when the first part of a group notices that something it needs is
 // away, and once when the last has recovered. What is away is "redis", "handler" for
-// what the handler needs, or "dead_letters" while Redis refuses to keep any.
+// what the handler needs, "dead_letters" while Redis refuses to keep any, or "parked"
+// while as much is parked as may be.
 type outage struct {
 	logger *slog.Logger
 	group  string

@@ -14,6 +14,8 @@ const maxErrorText = 1 << 10
 
 var (
 	errCrash  = errors.New("workers: its attempts are used up, and no outcome of the last one is known")
+	errCap    = errors.New("workers: too many events of its order are parked")
+	errFull   = errors.New("workers: as much is parked as may be")
 	errCounts = errors.New("workers: log did not return one count per entry")
 )
 
@@ -26,7 +28,7 @@ func (p *partition) absorb(r *run) {
 		for _, it := range r.items {
 			p.done(it)
 		}
-		p.lanes.finish(r, nil, time.Time{})
+		p.lanes.finish(r, nil, p.now())
 		p.away.ended()
 		return
 	}
@@ -139,6 +141,11 @@ func (v *verdicts) retry(it *item, err error) {
 		return
 	}
 	it.failed, it.due = true, due
+	if it.stay.IsZero() {
+		it.stay = v.now
+	}
+	// Where nothing more can be parked, it stays as it would for a short wait.
+	it.leave = due.Sub(it.stay) > v.options.ParkAfter && (it.slip != nil || !v.lanes.full())
 	v.metrics.retry.Inc()
 	v.back = append(v.back, it)
 	v.retries++

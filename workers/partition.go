@@ -29,9 +29,14 @@ type partition struct {
 	// quitting: quit is closed. It is the consumer's.
 	quitting bool
 
-	lanes   lanes
-	known   map[string]*item
-	bytes   int64
+	lanes lanes
+	known map[string]*item
+	bytes int64
+	// unpacked is the part of known that is parked.
+	unpacked struct {
+		entries int
+		bytes   int64
+	}
 	settle  settling
 	running int
 	results chan *run
@@ -42,6 +47,7 @@ type partition struct {
 	// run may start after one found what the handler needs away, deadAt when refused
 	// dead letters are offered again.
 	redis, away, refused  trouble
+	crowded               trouble
 	resume, probe, deadAt time.Time
 
 	// inFlight counts the entries of the runs that are running.
@@ -53,13 +59,14 @@ type partition struct {
 func newPartition(g *group, t *tenure) *partition {
 	p := &partition{
 		group: g, tenure: t, quit: make(chan struct{}),
-		lanes:   newLanes(max(1, g.options.Attempts/2)),
+		lanes:   newLanes(max(1, g.options.Attempts/2), g.options.Parked.share(g.log.Partitions())),
 		known:   make(map[string]*item),
 		results: make(chan *run, g.slots),
 		reader:  newReader(),
 		timer:   time.NewTimer(time.Hour),
 		redis:   trouble{outage: &g.redisAway, initial: 100 * time.Millisecond, max: 2 * time.Second},
 		refused: trouble{outage: &g.deadRefused, initial: 100 * time.Millisecond, max: 10 * time.Second},
+		crowded: trouble{outage: &g.parkedFull},
 		away:    trouble{outage: &g.handlerAway, initial: g.options.Backoff.Initial, max: g.options.Backoff.Max},
 	}
 	p.attempts, p.abort = context.WithCancelCause(t.ctx)
@@ -94,6 +101,7 @@ func (p *partition) end() {
 	p.redis.ended()
 	p.away.ended()
 	p.refused.ended()
+	p.crowded.ended()
 	p.show(gauges{})
 }
 
@@ -113,7 +121,7 @@ func (p *partition) step() (more, failed bool) {
 	default:
 		p.resume = p.now().Add(p.redis.failed(err))
 	}
-	p.show(gauges{entries: len(p.known), held: p.lanes.held, inFlight: p.inFlight})
+	p.show(gauges{entries: len(p.known), held: p.lanes.held, inFlight: p.inFlight, parked: len(p.lanes.slips)})
 	return more && err == nil, err != nil
 }
 
@@ -132,10 +140,19 @@ func (p *partition) work() (more bool, err error) {
 	if err := p.flush(); err != nil {
 		return false, err
 	}
+	// What leaves is told after what was taken back, and before more is woken.
+	if err := p.flushMoves(); err != nil {
+		return false, err
+	}
 	if err := p.flushDead(); err != nil {
 		return false, err
 	}
-	return p.read()
+	woken, err := p.unpack()
+	if err != nil {
+		return false, err
+	}
+	more, err = p.read()
+	return more || woken, err
 }
 
 // await sleeps until something has happened. With more it only looks.
@@ -197,6 +214,9 @@ func (p *partition) sleep() time.Duration {
 	if len(p.settle.dead) > 0 {
 		sooner(p.deadAt)
 	}
+	if len(p.lanes.asleep) > 0 && p.mayUnpack() {
+		sooner(p.lanes.asleep[0].wake)
+	}
 	switch {
 	case p.draining || p.running >= p.slots:
 	case now.Before(p.probe):
@@ -212,5 +232,6 @@ func (p *partition) show(g gauges) {
 	p.metrics.entries.Add(float64(g.entries - p.shown.entries))
 	p.metrics.heldNow.Add(float64(g.held - p.shown.held))
 	p.metrics.inFlight.Add(float64(g.inFlight - p.shown.inFlight))
+	p.metrics.parked.Add(float64(g.parked - p.shown.parked))
 	p.shown = g
 }

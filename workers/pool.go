@@ -43,7 +43,7 @@ type group struct {
 	// is charged for the next crash and reaches the end of its attempts.
 	guard chan struct{}
 
-	redisAway, handlerAway, deadRefused outage
+	redisAway, handlerAway, deadRefused, parkedFull outage
 	// listeners are the waits for new entries.
 	listeners sync.WaitGroup
 }
@@ -90,6 +90,7 @@ func (p *Pool) add(log Log, h BatchHandler, o Options, slots, perRun int) error 
 	g.redisAway.init(g, "redis")
 	g.handlerAway.init(g, "handler")
 	g.deadRefused.init(g, "dead_letters")
+	g.parkedFull.init(g, "parked")
 	p.groups = append(p.groups, g)
 	return nil
 }

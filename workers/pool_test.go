@@ -32,19 +32,24 @@ func TestOptionsReportEveryProblemWithItsPath(t *testing.T) {
 		paths = append(paths, path)
 	}
 	equal(t, "paths", paths, []string{
-		"batch", "concurrency", "prefetch_bytes", "attempts", "max_age", "backoff.initial", "timeout", "grace",
+		"batch", "concurrency", "prefetch_bytes", "attempts", "max_age", "backoff.initial",
+		"park_after", "parked.per_order", "parked.entries", "parked.bytes", "timeout", "grace",
 	})
 	for path, change := range map[string]func(*workers.Options){
-		"batch":           func(o *workers.Options) { o.Batch = 1001 },
-		"concurrency":     func(o *workers.Options) { o.Concurrency = 0 },
-		"prefetch":        func(o *workers.Options) { o.Prefetch = o.Batch - 1 },
-		"prefetch_bytes":  func(o *workers.Options) { o.PrefetchBytes = 1 },
-		"attempts":        func(o *workers.Options) { o.Attempts = 0 },
-		"max_age":         func(o *workers.Options) { o.MaxAge = -time.Second },
-		"backoff.initial": func(o *workers.Options) { o.Backoff.Initial = 0 },
-		"backoff.max":     func(o *workers.Options) { o.Backoff.Max = o.Backoff.Initial - 1 },
-		"timeout":         func(o *workers.Options) { o.Timeout = 0 },
-		"grace":           func(o *workers.Options) { o.Grace = 2 * time.Hour },
+		"batch":            func(o *workers.Options) { o.Batch = 1001 },
+		"concurrency":      func(o *workers.Options) { o.Concurrency = 0 },
+		"prefetch":         func(o *workers.Options) { o.Prefetch = o.Batch - 1 },
+		"prefetch_bytes":   func(o *workers.Options) { o.PrefetchBytes = 1 },
+		"attempts":         func(o *workers.Options) { o.Attempts = 0 },
+		"max_age":          func(o *workers.Options) { o.MaxAge = -time.Second },
+		"backoff.initial":  func(o *workers.Options) { o.Backoff.Initial = 0 },
+		"park_after":       func(o *workers.Options) { o.ParkAfter = 2 * time.Hour },
+		"parked.per_order": func(o *workers.Options) { o.Parked.PerOrder = 0 },
+		"parked.entries":   func(o *workers.Options) { o.Parked.Entries = 0 },
+		"parked.bytes":     func(o *workers.Options) { o.Parked.Bytes = 1 },
+		"backoff.max":      func(o *workers.Options) { o.Backoff.Max = o.Backoff.Initial - 1 },
+		"timeout":          func(o *workers.Options) { o.Timeout = 0 },
+		"grace":            func(o *workers.Options) { o.Grace = 2 * time.Hour },
 	} {
 		t.Run(path, func(t *testing.T) {
 			err := options(change).Validate()

@@ -46,6 +46,8 @@ func drawPlan(t *rapid.T) plan {
 			o.Prefetch = rapid.IntRange(16, 40).Draw(t, "prefetch")
 			o.Timeout = 5 * time.Second
 			o.Attempts = 100
+			o.ParkAfter = rapid.SampledFrom([]time.Duration{time.Millisecond, 500 * time.Millisecond, time.Hour}).Draw(t, "park after")
+			o.Parked.Entries = rapid.SampledFrom([]int{1, 12, 10_000}).Draw(t, "parked")
 		}),
 	}
 	// f fails, l asks for a later time, u is unavailable, p panics, h hangs until its

@@ -12,9 +12,10 @@ import (
 type stage uint8
 
 const (
-	adopting stage = iota // make the old owners' pending entries ours
-	pending               // read our pending entries
-	taking                // read new entries
+	recalling stage = iota // learn what is parked
+	adopting               // make the old owners' pending entries ours
+	pending                // read our pending entries
+	taking                 // read new entries
 )
 
 // entryOverhead is what an entry costs in memory beside its callback bytes, roughly.
@@ -50,11 +51,11 @@ func (r *reader) stop() { r.cancel() }
 
 // room is how many entries may be read now.
 func (p *partition) room() int {
-	bytes := p.options.PrefetchBytes - p.bytes
+	bytes := p.options.PrefetchBytes - (p.bytes - p.unpacked.bytes)
 	if bytes <= 0 {
 		return 0
 	}
-	return int(min(int64(p.options.Batch), int64(p.options.Prefetch-len(p.known)), 1+bytes/p.reader.mean))
+	return int(min(int64(p.options.Batch), int64(p.options.Prefetch-(len(p.known)-p.unpacked.entries)), 1+bytes/p.reader.mean))
 }
 
 // read reads one page, and reports whether the next step should come at once.
@@ -66,6 +67,12 @@ func (p *partition) read() (more bool, err error) {
 	rd, lease := &p.reader, p.tenure.lease
 	var es []streams.Entry
 	switch rd.stage {
+	case recalling:
+		if err := p.recall(); err != nil {
+			return false, err
+		}
+		rd.stage = adopting
+		return true, nil
 	case adopting:
 		if err := p.log.Adopt(p.tenure.ctx, lease); err != nil {
 			return false, p.reread(err, adopting)
@@ -80,6 +87,11 @@ func (p *partition) read() (more bool, err error) {
 			rd.stage = taking
 		}
 	case taking:
+		if p.lanes.full() {
+			p.crowded.failed(errFull)
+			return false, nil
+		}
+		p.crowded.ended()
 		if es, err = p.log.Take(p.tenure.ctx, lease, room); err != nil {
 			return false, p.reread(err, pending)
 		}
@@ -111,11 +123,15 @@ func (p *partition) accept(es []streams.Entry) {
 		if p.known[e.ID] != nil {
 			continue
 		}
-		it := &item{entry: e, charged: e.Attempts, size: entryOverhead + int64(len(e.Record.Raw)+len(e.Record.Item))}
+		it := &item{entry: e, charged: e.Attempts, size: size(e)}
 		p.known[e.ID] = it
 		p.bytes += it.size
 		p.reader.mean += (it.size - p.reader.mean) / 16
-		switch {
+		switch s := p.lanes.slips[e.ID]; {
+		case s != nil:
+			// The group was created again and delivers what is parked: it has to leave
+			// the stream once more.
+			p.lanes.moves = append(p.lanes.moves, move{it, s, false})
 		case e.Gone:
 			p.metrics.lost.Inc()
 			p.logger.Error("pending entry was deleted before it was settled: its event is lost to this group",
@@ -132,6 +148,11 @@ func (p *partition) accept(es []streams.Entry) {
 			p.lanes.add(it)
 		}
 	}
+}
+
+// size is about how much memory an entry takes.
+func size(e *streams.Entry) int64 {
+	return entryOverhead + int64(len(e.Record.Raw)+len(e.Record.Item))
 }
 
 // listen starts a wait for entries newer than those read. Waits that keep returning

@@ -97,7 +97,7 @@ func (p *partition) flushDead() error {
 // settled reports whether a partition that is draining has settled all it can: a
 // dead letter that is refused now is left to the next owner.
 func (p *partition) settled() bool {
-	return len(p.settle.done)+len(p.settle.uncharge) == 0 && (len(p.settle.dead) == 0 || p.refused.failures > 0)
+	return len(p.settle.done)+len(p.settle.uncharge)+len(p.lanes.moves) == 0 && (len(p.settle.dead) == 0 || p.refused.failures > 0)
 }
 
 // rest drops the first n, and keeps the array for reuse without what left it.
@@ -107,9 +107,19 @@ func rest[T any](s []T, n int) []T {
 	return s[:kept]
 }
 
-// forget ends what this process knows of a settled entry. Its page may live on with
-// a neighbour that is held, so its bytes are let go of here.
+// forget ends what this process knows of a settled entry.
 func (p *partition) forget(it *item) {
+	if it.slip != nil {
+		p.lanes.drop(it.slip)
+		p.unpacked.entries--
+		p.unpacked.bytes -= it.size
+	}
+	p.let(it)
+}
+
+// let lets go of an entry. Its page may live on with a neighbour that is held, so its
+// bytes are let go of here.
+func (p *partition) let(it *item) {
 	delete(p.known, it.entry.ID)
 	p.bytes -= it.size
 	*it.entry = streams.Entry{}

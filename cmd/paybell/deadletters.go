@@ -26,7 +26,7 @@ type deadlettersListCmd struct {
 	Account string `help:"Only of this account."`
 	Order   string `help:"Only of this order reference."`
 	Type    string `help:"Only of this event type."`
-	Reason  string `help:"Only of this reason: rejected, attempts, age, crash or unreadable."`
+	Reason  string `help:"Only of this reason: rejected, attempts, age, crash, unreadable or cap."`
 	Since   string `help:"Only given up since then: RFC 3339, or a duration such as 2h."`
 	Until   string `help:"Only given up before then."`
 	Limit   int    `default:"100" help:"At most so many."`

@@ -139,12 +139,12 @@ func TestBadParameters(t *testing.T) {
 		"on a status":       {"/api/v1/status?verbose=1", map[string]string{"verbose": "is not a parameter here"}},
 		"on an order":       {"/api/v1/orders/shop/A1?x=1", map[string]string{"x": "is not a parameter here"}},
 		"on a dead letter":  {"/api/v1/deadletters/points/1-1-1?x=1", map[string]string{"x": "is not a parameter here"}},
-		"unknown reason":    {"/api/v1/deadletters/points?reason=bored", map[string]string{"reason": "must be one of: rejected attempts age crash unreadable"}},
+		"unknown reason":    {"/api/v1/deadletters/points?reason=bored", map[string]string{"reason": "must be one of: rejected attempts age crash unreadable cap"}},
 		"no time":           {"/api/v1/deadletters/points?since=yesterday", map[string]string{"since": "must be a time such as 2026-03-01T12:00:00Z, or how long ago, such as 2h"}},
 		"a time to come":    {"/api/v1/deadletters/points?since=-2h", map[string]string{"since": "must be a time such as 2026-03-01T12:00:00Z, or how long ago, such as 2h"}},
 		"the wrong way":     {"/api/v1/deadletters/points?since=1h&until=2h", map[string]string{"until": "must be later than since"}},
 		"a long group":      {"/api/v1/deadletters/" + long, map[string]string{"group": "must be at most 128 characters long"}},
-		"all wrong at once": {"/api/v1/deadletters/points?limit=x&reason=y&since=z&page=2", map[string]string{"limit": "must be a whole number", "page": "is not a parameter here", "reason": "must be one of: rejected attempts age crash unreadable", "since": "must be a time such as 2026-03-01T12:00:00Z, or how long ago, such as 2h"}},
+		"all wrong at once": {"/api/v1/deadletters/points?limit=x&reason=y&since=z&page=2", map[string]string{"limit": "must be a whole number", "page": "is not a parameter here", "reason": "must be one of: rejected attempts age crash unreadable cap", "since": "must be a time such as 2026-03-01T12:00:00Z, or how long ago, such as 2h"}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -16,7 +16,7 @@ type deadLetterQuery struct {
 	Account string    `validate:"max=64"`
 	Order   string    `validate:"max=512"`
 	Type    string    `validate:"max=64"`
-	Reason  string    `validate:"omitempty,oneof=rejected attempts age crash unreadable"`
+	Reason  string    `validate:"omitempty,oneof=rejected attempts age crash unreadable cap"`
 	Since   time.Time `validate:"-"`
 	Until   time.Time `validate:"omitempty,gtfield=Since"`
 	Limit   int       `validate:"min=1,max=500"`

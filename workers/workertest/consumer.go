@@ -224,7 +224,7 @@ func (c *Consumer) Settle(_ context.Context, l streams.Lease, s streams.Settleme
 			p.ack(id)
 		}
 		for _, d := range s.Dead {
-			if _, owed := p.pending[d.EntryID]; owed {
+			if p.owes(d.EntryID) {
 				d.ID = fmt.Sprintf("%d-%d", l.Partition, len(p.dead)+1)
 				d.Consumer = c.name
 				p.dead = append(p.dead, d)
@@ -240,10 +240,18 @@ func (c *Consumer) Settle(_ context.Context, l streams.Lease, s streams.Settleme
 	})
 }
 
+// owes reports whether an entry was delivered, or is parked, and is not settled.
+func (p *part) owes(id string) bool {
+	_, pending := p.pending[id]
+	_, parked := p.parked[id]
+	return pending || parked
+}
+
 func (p *part) ack(id string) {
 	delete(p.attempts, id)
-	if _, owed := p.pending[id]; owed {
-		delete(p.pending, id)
+	if p.owes(id) {
 		p.settled[id]++
 	}
+	delete(p.pending, id)
+	delete(p.parked, id)
 }

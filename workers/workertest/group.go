@@ -35,10 +35,19 @@ type part struct {
 	attempts map[string]int
 	settled  map[string]int
 	dead     []streams.DeadLetter
+	parked   map[string]parked
 	owner    string
 	lease    streams.Lease
 	until    time.Time
 	news     chan struct{}
+}
+
+// parked is a delivery that is kept outside the stream.
+type parked struct {
+	entry streams.Entry
+	known int
+	// due is the zero time for what follows the one before it.
+	due time.Time
 }
 
 // Call is one call of a consumer on its Log.
@@ -51,9 +60,11 @@ type Call struct {
 	// Done is false before the call has had its effect and true after it: an error
 	// then is an answer that was lost.
 	Done bool
-	// IDs are the entries of a Charge, Settlement what a Settle carries.
+	// IDs are the entries of a Charge or an Unpack, Settlement what a Settle and
+	// Parkings what a Park carries.
 	IDs        []string
 	Settlement streams.Settlement
+	Parkings   []streams.Parking
 }
 
 // NewGroup returns an empty group. Its leases live for ttl on the clock now.
@@ -62,7 +73,7 @@ func NewGroup(name string, partitions int, ttl time.Duration, now func() time.Ti
 	for range partitions {
 		g.parts = append(g.parts, &part{
 			place: make(map[string]int), pending: make(map[string]string), attempts: make(map[string]int),
-			settled: make(map[string]int), news: make(chan struct{}),
+			settled: make(map[string]int), parked: make(map[string]parked), news: make(chan struct{}),
 		})
 	}
 	return g
@@ -177,9 +188,12 @@ func (g *Group) Unread() int {
 // Pending is how many entries have been delivered and are not settled.
 func (g *Group) Pending() int { return g.sum(func(p *part) int { return len(p.pending) }) }
 
-// Owed is how many entries are not settled, delivered or not.
+// Parked is how many entries are kept outside the stream.
+func (g *Group) Parked() int { return g.sum(func(p *part) int { return len(p.parked) }) }
+
+// Owed is how many entries are not settled: not delivered, delivered or parked.
 func (g *Group) Owed() int {
-	return g.sum(func(p *part) int { return len(p.pending) + len(p.entries) - p.next })
+	return g.sum(func(p *part) int { return len(p.pending) + len(p.parked) + len(p.entries) - p.next })
 }
 
 func (g *Group) sum(of func(*part) int) int {

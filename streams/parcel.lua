@@ -1,0 +1,36 @@
+-- Goes before the scripts that keep deliveries outside the stream. A parcel is
+-- what is kept of one: "<attempts known> <length of key> <key>", then its fields
+-- and their values, each as "<length>:<bytes>". cjson is not binary safe everywhere.
+local function parcel(attempts, fields)
+  local key, out = '', {}
+  for i = 1, #fields, 2 do
+    if fields[i] == 'key' then key = fields[i + 1] end
+  end
+  for i, v in ipairs(fields) do out[i] = #v .. ':' .. v end
+  return attempts .. ' ' .. #key .. ' ' .. key .. table.concat(out)
+end
+
+-- Answers the attempts known, the ordering key, and where the fields begin.
+local function label(p)
+  local attempts, n, at = string.match(p, '^(%d+) (%d+) ()')
+  n = tonumber(n)
+  return attempts, string.sub(p, at, at + n - 1), at + n
+end
+
+local function contents(p)
+  local _, _, at = label(p)
+  local fields = {}
+  while at <= #p do
+    local colon = string.find(p, ':', at, true)
+    local n = tonumber(string.sub(p, at, colon - 1))
+    fields[#fields + 1] = string.sub(p, colon + 1, colon + n)
+    at = colon + n + 1
+  end
+  return fields
+end
+
+-- The server's time in milliseconds.
+local function clock()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end

@@ -1,0 +1,81 @@
+package workertest
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/paybell/paybell/streams"
+)
+
+// Park implements workers.Log.
+func (c *Consumer) Park(_ context.Context, l streams.Lease, ps []streams.Parking) (without []string, err error) {
+	err = c.fenced(Call{Op: "Park", Parkings: slices.Clone(ps)}, l, func(p *part) error {
+		now := c.g.now()
+		for _, want := range ps {
+			k, kept := p.parked[want.EntryID]
+			_, pending := p.pending[want.EntryID]
+			delete(p.pending, want.EntryID)
+			if !kept {
+				k.entry = p.entries[p.place[want.EntryID]]
+				if !pending || k.entry.Gone {
+					without = append(without, want.EntryID)
+					continue
+				}
+			}
+			k.known, k.due = want.Attempts, now.Add(want.Wait)
+			if want.Behind {
+				k.due = time.Time{}
+			}
+			p.parked[want.EntryID] = k
+			p.attempts[want.EntryID] = want.Attempts
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return without, nil
+}
+
+// Parked implements workers.Log.
+func (c *Consumer) Parked(_ context.Context, l streams.Lease, first, limit int) (out []streams.Parked, err error) {
+	err = c.fenced(Call{Op: "Parked"}, l, func(p *part) error {
+		all := slices.SortedFunc(maps.Values(p.parked), func(a, b parked) int {
+			return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.entry.ID, b.entry.ID))
+		})
+		now := c.g.now()
+		for _, k := range all[min(first, len(all)):min(first+limit, len(all))] {
+			out = append(out, streams.Parked{
+				ID: k.entry.ID, Key: k.entry.Record.Event.OrderingKey(), Wait: max(0, k.due.Sub(now)),
+				Attempts: p.attempts[k.entry.ID], Known: k.known, Bytes: len(k.entry.Record.Raw),
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Unpack implements workers.Log.
+func (c *Consumer) Unpack(_ context.Context, l streams.Lease, ids []string) (es []streams.Entry, err error) {
+	err = c.fenced(Call{Op: "Unpack", IDs: slices.Clone(ids)}, l, func(p *part) error {
+		for _, id := range ids {
+			e := streams.Entry{ID: id, Partition: l.Partition, Gone: true}
+			if k, ok := p.parked[id]; ok {
+				e = k.entry
+				e.Attempts = p.attempts[id]
+			}
+			es = append(es, e)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return es, nil
+}
