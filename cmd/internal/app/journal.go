@@ -1,0 +1,47 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/paybell/paybell/configs"
+	"github.com/paybell/paybell/gateway"
+	"github.com/paybell/paybell/streams"
+)
+
+// DrainJournal empties the journal of a gateway that does not come back into the
+// configured Redis. It takes the directory, so no gateway may hold it. progress is told
+// how many events are out.
+func DrainJournal(ctx context.Context, cfg *configs.Config, log *slog.Logger, progress func(drained int)) (err error) {
+	if cfg.EmbeddedRedis() {
+		return errors.New("streams.redis.address: must be set: there is no other Redis to drain into")
+	}
+	layout, err := streams.NewLayout(cfg.Streams.Prefix, cfg.Streams.Partitions)
+	if err != nil {
+		return fmt.Errorf("streams: %w", err)
+	}
+	rdb, err := streams.NewWriteClient(cfg.Streams)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rdb.Close()) }()
+	reg := prometheus.NewRegistry() // nobody reads it
+	writer := streams.NewWriter(rdb, layout, cfg.Streams.Writer, reg)
+	o := cfg.Journal
+	o.Mode = gateway.JournalFallback // whatever its gateway's was, it is to be emptied
+	keeper, err := OpenKeeper(o, layout, rdb, writer, nil, log, reg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, keeper.Close()) }()
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- writer.Run(running) }()
+	err = keeper.Drain(ctx, progress)
+	stop()
+	return errors.Join(err, <-ended)
+}
