@@ -25,10 +25,11 @@ func TestRedisAwayIsJournaledAndDrained(t *testing.T) {
 		}
 	}
 	dir := filepath.Join(filepath.Dir(s.config), "journal")
-	status := func() (st struct {
+	type report struct {
 		Held   bool `json:"held"`
 		Events int  `json:"events"`
-	}) {
+	}
+	status := func() (st report) {
 		t.Helper()
 		out, err := s.command("journal", "status", "-o", "json", "--dir", dir).Output()
 		if err == nil {
