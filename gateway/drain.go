@@ -54,10 +54,12 @@ func (k *Keeper) drain(ctx context.Context) error {
 
 // unlessEnded drops an error that comes of having been told to stop.
 func unlessEnded(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
+		return err
 	}
-	return err
 }
 
 func (k *Keeper) empty() bool { return k.journal.Stats().Payloads == 0 }

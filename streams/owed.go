@@ -96,7 +96,7 @@ func (s *Stats) owedPending(ctx context.Context, partition int, group string, ou
 }
 
 func (s *Stats) owedParked(ctx context.Context, partition int, group string, out *Owed) error {
-	parcels, err := s.rdb.HVals(ctx, s.layout.heads[partition]+"parcels:"+group).Result()
+	parcels, err := s.rdb.HVals(ctx, s.layout.Parcels(partition, group)).Result()
 	if err != nil {
 		return err
 	}
