@@ -65,6 +65,11 @@ func IsUnavailable(err error) bool {
 	return errors.As(err, &u)
 }
 
+// ErrReplaced is the outcome of a delivery whose effect store has seen a newer owner
+// of the partition. The delivery is charged no attempt, and the partition is let go
+// of: whoever takes it next, this process or another, gets a newer epoch.
+var ErrReplaced = errors.New("workers: a newer owner of the partition has been seen")
+
 // Errors of a handler that breaks its contract, and of a Pool.
 var (
 	// ErrOutcomes is the error of every delivery of a batch when the handler did

@@ -247,3 +247,34 @@ func TestNobodyTakesMoreThanItsShare(t *testing.T) {
 		equal(t, "shares", shares(g), map[string]int{"one": 4, "two": 4})
 	})
 }
+
+// TestOwnerThatTheEffectsHaveReplacedLetsGoAndChargesNobody: an effect store that has
+// seen a higher epoch refuses every event. None of them is charged for it or given
+// up, however often it happens, and the next lease has a newer epoch.
+func TestOwnerThatTheEffectsHaveReplacedLetsGoAndChargesNobody(t *testing.T) {
+	for kind, of := range kinds() {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := workertest.NewGroup("g", 1, ttl, time.Now)
+				a := newApplied()
+				g.Append(records(10, "A", "B")...)
+				epochs := map[int64]bool{}
+				var mu sync.Mutex
+				start(t, g.Consumer("one"), of(func(d workers.Delivery) error {
+					mu.Lock()
+					defer mu.Unlock()
+					if epochs[d.Epoch] = true; len(epochs) <= 20 {
+						return fmt.Errorf("begin: %w", workers.ErrReplaced)
+					}
+					equal(t, "attempt of "+d.Event.ID, d.Attempt, 1)
+					a.apply(d)
+					return nil
+				}), options(func(o *workers.Options) { o.Attempts = 3 }))
+				until(t, "all settled", func() bool { return g.Owed() == 0 })
+				equal(t, "dead letters", len(g.Dead()), 0)
+				equal(t, "A", a.of("A"), names("A", 10))
+				equal(t, "B", a.of("B"), names("B", 10))
+			})
+		})
+	}
+}

@@ -62,6 +62,8 @@ type verdicts struct {
 	// unavailable is the first error that says so; heard: some outcome does not.
 	unavailable error
 	heard       bool
+	// replaced: the effect store has seen a newer owner.
+	replaced bool
 	// retries counts failures, first is the first of them.
 	retries int
 	first   *item
@@ -92,6 +94,10 @@ func (v *verdicts) judge(it *item, err error) {
 		v.bury(it, "rejected", err)
 	case errors.Is(err, ErrHeld) && behind:
 		v.metrics.held.Inc()
+		v.uncharge(it)
+	case errors.Is(err, ErrReplaced):
+		v.replaced = true
+		v.metrics.stopped.Inc()
 		v.uncharge(it)
 	case IsUnavailable(err):
 		if v.unavailable == nil {
@@ -161,6 +167,14 @@ func (v *verdicts) conclude() {
 		v.logger.Warn("deliveries failed and will be retried", "group", v.name, "partition", v.first.entry.Partition,
 			"count", v.retries, "entry_id", v.first.entry.ID, "event", v.first.entry.Record.Event,
 			"attempt", v.first.charged, "err", v.err)
+	}
+	if v.replaced && !v.draining {
+		// A lease that is only renewed would keep its epoch. Letting go of it, once what
+		// was charged is taken back, brings a newer one.
+		v.logger.Warn("a newer owner has made effects: the partition is let go of", "group", v.name,
+			"partition", v.tenure.lease.Partition, "epoch", v.tenure.lease.Epoch)
+		v.draining = true
+		v.reader.stop()
 	}
 	switch {
 	case v.unavailable != nil:

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -11,13 +12,15 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"modernc.org/sqlite"
+
+	"github.com/paybell/paybell/workers"
 )
 
 // Errors of effects.
 var (
 	// ErrStaleOwner: a newer owner of the (group, partition) has made effects since
 	// the delivery was taken. The delivery is that owner's to run.
-	ErrStaleOwner = errors.New("effects: a newer owner holds the partition")
+	ErrStaleOwner = fmt.Errorf("effects: a newer owner holds the partition: %w", workers.ErrReplaced)
 	// ErrNotDurable: the PostgreSQL session answers a commit before it is on disk.
 	ErrNotDurable = errors.New("effects: synchronous_commit is off: a crash of the database would lose settled effects")
 	// ErrDSN: the PostgreSQL DSN cannot be read. Its text is not repeated, it holds a password.
