@@ -205,6 +205,28 @@ func (w *wire) body(r *Record) error {
 	return nil
 }
 
+// MaxRef is the longest reference, in bytes, that an event may carry: order,
+// provider and customer references, ids and the provider's words for a type.
+const MaxRef = 512
+
+// references are the texts that name something.
+func (e *Event) references() []string {
+	refs := []string{e.ID, e.ConflictOf, e.ProviderEvent.ID, e.ProviderEvent.Type, e.Merchant.Account, e.Merchant.App, e.Merchant.CustomerRef}
+	if p := e.Payment; p != nil {
+		refs = append(refs, p.OrderRef, p.ProviderRef, p.ParentRef)
+	}
+	if r := e.Refund; r != nil {
+		refs = append(refs, r.OrderRef, r.ProviderRef)
+	}
+	if d := e.Dispute; d != nil {
+		refs = append(refs, d.ProviderRef)
+	}
+	if s := e.Stock; s != nil {
+		refs = append(refs, s.SKU)
+	}
+	return refs
+}
+
 // check refuses what would make an entry that no reader can use.
 func (e *Event) check() error {
 	switch {
@@ -214,6 +236,12 @@ func (e *Event) check() error {
 		return fmt.Errorf("%w: an event needs an id, a type and an account", ErrRecord)
 	case e.Raw.Index < 0:
 		return fmt.Errorf("%w: negative index", ErrRecord)
+	}
+	for _, ref := range e.references() {
+		// Such text is somebody's key: a database has to be able to hold and index it.
+		if len(ref) > MaxRef || strings.ContainsRune(ref, 0) {
+			return fmt.Errorf("%w: a reference is longer than %d bytes or holds a NUL", ErrRecord, MaxRef)
+		}
 	}
 	var amounts []*Money
 	if p := e.Payment; p != nil {

@@ -74,7 +74,9 @@ func TestRecordsRoundTrip(t *testing.T) {
 func TestRecordRoundTripProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := event.Record{Event: drawEvent(t), Raw: []byte(rapid.String().Draw(t, "raw"))}
-		r.Event.Payment.OrderRef = rapid.String().Draw(t, "order")
+		r.Event.Payment.OrderRef = rapid.String().Filter(func(s string) bool {
+			return len(s) <= event.MaxRef && !strings.Contains(s, "\x00")
+		}).Draw(t, "order")
 		r.Event.Namespace = rapid.String().Draw(t, "namespace")
 		r.Evidence.Headers = map[string]string{"X": rapid.String().Draw(t, "header")}
 		if len(r.Raw) == 0 {
@@ -193,15 +195,22 @@ func TestFieldsRefuse(t *testing.T) {
 		change func(e *event.Event)
 		err    error
 	}{
-		"another schema": {func(e *event.Event) { e.Schema = "payment-event/2" }, event.ErrSchema},
-		"no id":          {func(e *event.Event) { e.ID = "" }, event.ErrRecord},
-		"no type":        {func(e *event.Event) { e.Type = "" }, event.ErrRecord},
-		"no account":     {func(e *event.Event) { e.Account = "" }, event.ErrRecord},
-		"negative index": {func(e *event.Event) { e.Raw.Index = -1 }, event.ErrRecord},
-		"captured":       {func(e *event.Event) { e.Payment.Captured = &event.Money{Value: "1"} }, event.ErrCurrency},
-		"refunded total": {func(e *event.Event) { e.Payment.RefundedTotal = &event.Money{Value: "1"} }, event.ErrCurrency},
-		"refund amount":  {func(e *event.Event) { e.Refund = &event.Refund{Amount: &event.Money{}} }, event.ErrCurrency},
-		"dispute amount": {func(e *event.Event) { e.Dispute = &event.Dispute{Amount: &event.Money{}} }, event.ErrCurrency},
+		"another schema":              {func(e *event.Event) { e.Schema = "payment-event/2" }, event.ErrSchema},
+		"no id":                       {func(e *event.Event) { e.ID = "" }, event.ErrRecord},
+		"no type":                     {func(e *event.Event) { e.Type = "" }, event.ErrRecord},
+		"no account":                  {func(e *event.Event) { e.Account = "" }, event.ErrRecord},
+		"negative index":              {func(e *event.Event) { e.Raw.Index = -1 }, event.ErrRecord},
+		"NUL in an order reference":   {func(e *event.Event) { e.Payment.OrderRef = "A\x001" }, event.ErrRecord},
+		"NUL in a customer":           {func(e *event.Event) { e.Merchant.CustomerRef = "\x00" }, event.ErrRecord},
+		"NUL in the provider's words": {func(e *event.Event) { e.ProviderEvent.Type = "a\x00" }, event.ErrRecord},
+		"long provider reference":     {func(e *event.Event) { e.Payment.ProviderRef = strings.Repeat("x", event.MaxRef+1) }, event.ErrRecord},
+		"long refund reference":       {func(e *event.Event) { e.Refund = &event.Refund{ProviderRef: strings.Repeat("x", event.MaxRef+1)} }, event.ErrRecord},
+		"long dispute reference":      {func(e *event.Event) { e.Dispute = &event.Dispute{ProviderRef: strings.Repeat("x", event.MaxRef+1)} }, event.ErrRecord},
+		"long SKU":                    {func(e *event.Event) { e.Stock = &event.Stock{SKU: strings.Repeat("x", event.MaxRef+1)} }, event.ErrRecord},
+		"captured":                    {func(e *event.Event) { e.Payment.Captured = &event.Money{Value: "1"} }, event.ErrCurrency},
+		"refunded total":              {func(e *event.Event) { e.Payment.RefundedTotal = &event.Money{Value: "1"} }, event.ErrCurrency},
+		"refund amount":               {func(e *event.Event) { e.Refund = &event.Refund{Amount: &event.Money{}} }, event.ErrCurrency},
+		"dispute amount":              {func(e *event.Event) { e.Dispute = &event.Dispute{Amount: &event.Money{}} }, event.ErrCurrency},
 		"amount": {func(e *event.Event) {
 			e.Payment.Amount = &event.Money{Value: "1.00", Minor: 10, Exponent: 2, Currency: "CNY"}
 		}, event.ErrMoneyMismatch},
