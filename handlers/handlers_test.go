@@ -3,12 +3,14 @@ package handlers_test
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -184,4 +186,34 @@ func TestBuiltin(t *testing.T) {
 	if _, err := handlers.Builtin("shipping", handlers.Deps{Store: s}); !errors.Is(err, handlers.ErrUnknown) {
 		t.Errorf("unknown name: %v, want ErrUnknown", err)
 	}
+}
+
+// TestLongestReferencesAreStored: what an event may carry, both databases can index,
+// in the text that compresses worst.
+func TestLongestReferencesAreStored(t *testing.T) {
+	effectstest.Each(t, func(t *testing.T, s *effects.Store) {
+		long := func() string {
+			return strings.ToLower(rand.Text() + strings.Repeat(rand.Text(), event.MaxRef))[:event.MaxRef]
+		}
+		noise := func() string {
+			var b strings.Builder
+			for b.Len() < event.MaxRef {
+				b.WriteString(rand.Text())
+			}
+			return b.String()[:event.MaxRef]
+		}
+		for i, ref := range []func() string{long, noise} {
+			e := effectstest.Event(i, event.PaymentSucceeded, ref(), ref(), effectstest.CNY(8800))
+			e.Payment.ParentRef, e.Merchant.CustomerRef, e.ProviderEvent.Type = ref(), ref(), ref()
+			for _, name := range handlers.Names() {
+				h, err := handlers.Builtin(name, handlers.Deps{Store: s, Points: points.DefaultOptions()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := h.HandleBatch(t.Context(), effectstest.Deliveries(name, e))[0]; err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		}
+	})
 }
