@@ -19,8 +19,9 @@ type Options struct {
 	BodyMemory int `yaml:"body_memory"`
 	// MaxHeader is the largest request line and header block accepted, in bytes.
 	MaxHeader int `yaml:"max_header"`
-	// MaxConnections is how many connections are open at once; further ones wait in
-	// the kernel's queue.
+	// MaxConnections is how many connections are open at once. At the limit those that
+	// are idle are closed, the longest idle first, and further ones wait in the kernel's
+	// queue.
 	MaxConnections int `yaml:"max_connections"`
 	// MaxInFlight is how many callbacks are verified and appended at once. A callback
 	// that has not been read whole does not count.

@@ -28,6 +28,7 @@ func NewServer(o Options, h http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:   o.ReadTimeout + o.AppendTimeout + writeSlack,
 		IdleTimeout:    o.IdleTimeout,
 		MaxHeaderBytes: o.MaxHeader,
+		ConnState:      newIdleConns(o.MaxConnections).track,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 }

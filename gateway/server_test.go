@@ -333,13 +333,12 @@ func TestAppendOutlivesReadDeadline(t *testing.T) {
 	}
 }
 
-// TestConnectionLimit: with one connection allowed, the second is served when the
-// first is gone.
+// TestConnectionLimit: with one connection allowed, and in use, the second is served
+// when the first is gone.
 func TestConnectionLimit(t *testing.T) {
 	_, addr := onTheWire(t, func(o *gateway.Options) { o.MaxConnections = 1 })
 	first, second := dial(t, addr), dial(t, addr)
-	send(t, first, post(paid, len(paid)))
-	read(t, bufio.NewReader(first))
+	send(t, first, "POST /callbacks/bell HTTP/1.1\r\n")
 	send(t, second, post(paid, len(paid)))
 	if err := second.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 		t.Fatal(err)
@@ -355,6 +354,24 @@ func TestConnectionLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if resp, _ := read(t, r); resp.StatusCode != 200 {
+		t.Errorf("got %d", resp.StatusCode)
+	}
+}
+
+// TestIdleConnectionsGiveWay: who only keeps connections open cannot shut the door.
+func TestIdleConnectionsGiveWay(t *testing.T) {
+	const limit = 5
+	_, addr := onTheWire(t, func(o *gateway.Options) { o.MaxConnections, o.IdleTimeout = limit, time.Hour })
+	for range 3 * limit {
+		conn := dial(t, addr)
+		send(t, conn, "GET /healthz HTTP/1.1\r\nHost: bell\r\n\r\n")
+		if resp, _ := read(t, bufio.NewReader(conn)); resp.StatusCode != 200 {
+			t.Fatalf("got %d", resp.StatusCode)
+		}
+	}
+	conn := dial(t, addr)
+	send(t, conn, post(paid, len(paid)))
+	if resp, _ := read(t, bufio.NewReader(conn)); resp.StatusCode != 200 {
 		t.Errorf("got %d", resp.StatusCode)
 	}
 }
