@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -117,10 +118,23 @@ func DeclareGroup(ctx context.Context, rdb Client, layout Layout, name string) e
 
 func ensureGroup(ctx context.Context, rdb Client, layout Layout, name string) error {
 	pipe := rdb.Pipeline()
-	for i := range layout.Partitions() {
-		pipe.XGroupCreateMkStream(ctx, layout.Events(i), name, "0")
+	infos := make([]*redis.XInfoGroupsCmd, layout.Partitions())
+	for i := range infos {
+		infos[i] = pipe.XInfoGroups(ctx, layout.Events(i))
 	}
-	cmds, _ := pipe.Exec(ctx) // each command is looked at
+	_, _ = pipe.Exec(ctx) // a stream that is not there is an error of its command
+	// Only what is missing is created: a server that has no memory left refuses to
+	// create, and a group that is there can be worked off all the same.
+	create := rdb.Pipeline()
+	for i, info := range infos {
+		if !slices.ContainsFunc(info.Val(), func(g redis.XInfoGroup) bool { return g.Name == name }) {
+			create.XGroupCreateMkStream(ctx, layout.Events(i), name, "0")
+		}
+	}
+	if create.Len() == 0 {
+		return nil
+	}
+	cmds, _ := create.Exec(ctx) // each command is looked at
 	for _, cmd := range cmds {
 		if err := cmd.Err(); err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
 			return unavailable("streams: create group "+name, err)

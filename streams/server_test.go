@@ -49,6 +49,10 @@ func TestFullServerIsWorkedOff(t *testing.T) {
 	b.AppendTo(0, 5)
 	g := b.Group("points", "w1")
 	full(t, b, true)
+	// A worker that begins now ensures its group first.
+	if err := g.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := g.Heartbeat(t.Context()); err != nil {
 		t.Fatal(err)
 	}
