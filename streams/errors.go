@@ -17,6 +17,9 @@ var (
 	ErrStopped = errors.New("streams: writer stopped")
 	// ErrLeaseLost says that the caller does not hold the partition; nothing was done.
 	ErrLeaseLost = errors.New("streams: lease lost")
+	// ErrDurability says that the server keeps what it confirms less well than the
+	// configuration promises.
+	ErrDurability = errors.New("streams: durability not kept")
 	// ErrNoDeadLetter says that a group has no dead letter of that id.
 	ErrNoDeadLetter = errors.New("streams: no such dead letter")
 	// ErrDeadLetterID says that text is not the id of a dead letter.

@@ -22,6 +22,9 @@ type Durability struct {
 	// Appendfsync is "always", "everysec" or "no", and empty where the server does
 	// not let us ask.
 	Appendfsync string `json:"appendfsync,omitempty"`
+	// RewriteFsync is false when the server does not sync while it rewrites its
+	// file (no-appendfsync-on-rewrite), or does not let us ask.
+	RewriteFsync bool `json:"rewrite_fsync"`
 	// Problems are what an operator has to put right, in words; none for a server
 	// that is set up to keep what it confirms.
 	Problems []string `json:"problems,omitempty"`
@@ -29,10 +32,10 @@ type Durability struct {
 
 // Level is "fsync" when a confirmed append has reached the disk, else "redis".
 func (d Durability) Level() string {
-	if d.AOF && d.Appendfsync == "always" {
-		return "fsync"
+	if d.AOF && d.Appendfsync == "always" && d.RewriteFsync {
+		return DurabilityFsync
 	}
-	return "redis"
+	return DurabilityRedis
 }
 
 // Check asks a server how it keeps what it confirms. The caller decides what of
@@ -58,8 +61,8 @@ func Check(ctx context.Context, rdb Client) (Durability, error) {
 		BgsaveOK:        info["rdb_last_bgsave_status"] == "ok",
 	}
 	// CONFIG is often not allowed; INFO does not say it.
-	if m, err := rdb.ConfigGet(ctx, "appendfsync").Result(); err == nil {
-		d.Appendfsync = m["appendfsync"]
+	if m, err := rdb.ConfigGet(ctx, "*appendfsync*").Result(); err == nil {
+		d.Appendfsync, d.RewriteFsync = m["appendfsync"], m["no-appendfsync-on-rewrite"] == "no"
 	}
 	d.Problems = d.problems()
 	return d, nil
@@ -78,6 +81,9 @@ func (d Durability) problems() []string {
 	}
 	if d.AOF && d.Appendfsync == "no" {
 		out = append(out, "the server leaves writing to the operating system: set appendfsync everysec, or always")
+	}
+	if d.AOF && d.Appendfsync == "always" && !d.RewriteFsync {
+		out = append(out, "the server does not sync while it rewrites its append-only file: set no-appendfsync-on-rewrite no")
 	}
 	if d.AOF && !d.AOFWriteOK {
 		out = append(out, "the last write of the append-only file failed: look at the server's disk and log")

@@ -13,6 +13,16 @@ import (
 type Options struct {
 	// Redis says how to reach the server.
 	Redis RedisOptions `yaml:"redis"`
+	// Durability is what a success reply stands for: redis (appended to a server that
+	// restores its data after a restart), or fsync (on that server's disk). A server
+	// that does not keep it is refused at start. One that ceases to while the process
+	// runs is not appended to until it does again.
+	Durability string `yaml:"durability"`
+	// Accept names what the server may lack all the same: no-aof (a restart of the
+	// server forgets), eviction (it may drop unread events), appendfsync-no (the
+	// operating system decides when to write), unverified (with fsync: it does not
+	// let us ask for appendfsync).
+	Accept []string `yaml:"accept,omitempty"`
 	// Prefix begins every key. Two installations can share a server by it.
 	Prefix string `yaml:"prefix"`
 	// Partitions is how many streams the events are spread over. It bounds how many
@@ -92,9 +102,9 @@ type TLSOptions struct {
 
 // WriterOptions bound the group commit of a Writer.
 type WriterOptions struct {
-	// Connections is how many batches may be on their way at once. One is best
-	// without appendfsync always; with it 4, because Redis syncs once for all the
-	// connections it finds ready.
+	// Connections is how many batches may be on their way at once. 0 chooses by the
+	// durability: 4 with fsync, because Redis syncs once for all the connections it
+	// finds ready, else 1.
 	Connections int `yaml:"connections"`
 	// MaxBatch and MaxBatchBytes bound what one pipeline carries.
 	MaxBatch      int `yaml:"max_batch"`
@@ -115,6 +125,7 @@ func DefaultOptions() Options {
 			WriteTimeout: 3 * time.Second,
 			Connections:  32,
 		},
+		Durability:   DurabilityRedis,
 		Prefix:       "paybell",
 		Partitions:   16,
 		LeaseTTL:     10 * time.Second,
@@ -129,7 +140,7 @@ func DefaultOptions() Options {
 
 // DefaultWriterOptions are the writer's settings used where none are given.
 func DefaultWriterOptions() WriterOptions {
-	return WriterOptions{Connections: 1, MaxBatch: 256, MaxBatchBytes: 8 << 20, Queue: 4096, QueueBytes: 64 << 20}
+	return WriterOptions{MaxBatch: 256, MaxBatchBytes: 8 << 20, Queue: 4096, QueueBytes: 64 << 20}
 }
 
 // Group returns the part of the options that a Group takes.
@@ -146,6 +157,7 @@ func (o Options) Trim() TrimOptions {
 func (o Options) Validate() error {
 	errs := []error{
 		under("redis", o.Redis.Validate()),
+		o.checkDurability(),
 		checkPrefix(o.Prefix),
 		checkPartitions(o.Partitions),
 		between("lease_ttl", o.LeaseTTL, time.Second, 5*time.Minute),
@@ -211,7 +223,7 @@ func (o TLSOptions) Validate() error {
 // Validate reports every problem, each with the path of its field.
 func (o WriterOptions) Validate() error {
 	return errors.Join(
-		between("connections", o.Connections, 1, 64),
+		between("connections", o.Connections, 0, 64),
 		between("max_batch", o.MaxBatch, 1, 4096),
 		between("max_batch_bytes", o.MaxBatchBytes, 64<<10, 256<<20),
 		between("queue", o.Queue, 1, 1<<20),

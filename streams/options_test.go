@@ -23,6 +23,7 @@ func TestEveryProblemIsToldWithItsPath(t *testing.T) {
 	o.Redis.TLS.CertFile = "client.pem"
 	o.Redis.DialTimeout, o.Redis.ReadTimeout, o.Redis.WriteTimeout = 0, 0, 0
 	o.Redis.Connections = 0
+	o.Durability, o.Accept = "", []string{"nothing"}
 	o.Prefix = "{"
 	o.Partitions = 0
 	o.LeaseTTL = time.Millisecond
@@ -32,12 +33,12 @@ func TestEveryProblemIsToldWithItsPath(t *testing.T) {
 	o.DeclaredGroups = []string{"shipping", "a b"}
 	o.TrimEvery = 0
 	o.Retention = streams.RetentionOptions{}
-	o.Writer = streams.WriterOptions{}
+	o.Writer = streams.WriterOptions{Connections: -1}
 	got := strings.Split(o.Validate().Error(), "\n")
 	want := []string{
 		"redis.address:", "redis.password:", "redis.db:", "redis.tls.enabled:", "redis.tls.key_file:",
 		"redis.dial_timeout:", "redis.read_timeout:", "redis.write_timeout:", "redis.connections:",
-		"prefix:", "partitions:", "lease_ttl:", "block:", "consumer_idle:",
+		"durability:", "accept[0]:", "prefix:", "partitions:", "lease_ttl:", "block:", "consumer_idle:",
 		"declared_groups[1]:", "trim_every:", "retention.bytes:", "retention.age:", "take_bytes:",
 		"writer.connections:", "writer.max_batch:", "writer.max_batch_bytes:", "writer.queue:", "writer.queue_bytes:",
 	}

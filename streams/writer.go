@@ -21,6 +21,7 @@ import (
 type Writer struct {
 	rdb    Client
 	layout Layout
+	guard  func() error
 	seen   seenKeys
 	o      WriterOptions
 	m      *writerMetrics
@@ -51,6 +52,11 @@ func NewWriter(rdb Client, layout Layout, o WriterOptions, reg prometheus.Regist
 	return w
 }
 
+// Guard makes Append ask first, and return what check returns instead of sending:
+// a server that no longer keeps what it confirms must not confirm anything. It is
+// set before Run.
+func (w *Writer) Guard(check func() error) { w.guard = check }
+
 // Run sends what Append is given until ctx ends; what waits then is still sent,
 // later Appends get ErrStopped. Stop the door before the writer.
 func (w *Writer) Run(ctx context.Context) error {
@@ -65,7 +71,7 @@ func (w *Writer) Run(ctx context.Context) error {
 	// own timeouts bound it.
 	sendCtx := context.WithoutCancel(ctx)
 	var lanes errgroup.Group
-	for range w.o.Connections {
+	for range max(1, w.o.Connections) {
 		lanes.Go(func() error {
 			w.lane(sendCtx)
 			return nil
@@ -83,6 +89,11 @@ func (w *Writer) Run(ctx context.Context) error {
 // their bytes must not be changed. Errors are ErrOverloaded, ErrStopped, or wrap
 // ErrUnavailable; anything else is a record that cannot be encoded.
 func (w *Writer) Append(ctx context.Context, window time.Duration, records []event.Record) ([]event.Appended, error) {
+	if w.guard != nil {
+		if err := w.guard(); err != nil {
+			return nil, unavailable("streams: append", err)
+		}
+	}
 	c, err := w.newCall(ctx, window, records)
 	if err != nil {
 		return nil, err

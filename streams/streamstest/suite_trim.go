@@ -113,6 +113,8 @@ func trimTakesWhatEveryGroupIsDoneWith(t promise) {
 		t.Fatalf("%+v, five have been read by both", got)
 	}
 	b.Ack("shipping", b.Subscriber("shipping", 10)...)
+	b.Trim(trim)
+	b.holds(t, 3) // whichever group is behind
 	b.Settle(g, l, streams.Settlement{Done: ids(b.Take(g, l, 10))})
 	b.Trim(trim)
 	b.holds(t, 0)

@@ -33,11 +33,13 @@ type App struct {
 	version string
 	reg     *prometheus.Registry
 
-	layout   streams.Layout
-	redis    streams.Client
-	embedded bool
-	accounts []gateway.Account
-	keeper   *gateway.Keeper // nil without a journal
+	layout streams.Layout
+	redis  streams.Client
+	// durability watches whether the server keeps what is promised.
+	durability *streams.Watch
+	embedded   bool
+	accounts   []gateway.Account
+	keeper     *gateway.Keeper // nil without a journal
 	// redisAway is what the last question of /readyz found.
 	redisAway atomic.Bool
 	parts     []part

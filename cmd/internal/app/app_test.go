@@ -193,7 +193,7 @@ func TestG6RefundBeforePayment(t *testing.T) {
 
 // TestRealServersRunTheSameProcess runs the process on a redis-server.
 func TestRealServersRunTheSameProcess(t *testing.T) {
-	server := streamstest.Redis(t)
+	server := streamstest.Redis(t, streamstest.AOF("everysec")...)
 	data := filepath.Join(t.TempDir(), "elsewhere")
 	cfg, err := configs.Load(configs.Input{Set: []string{"data_dir=" + data}})
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 // door comes last of all parts, so it closes first.
 func (a *App) buildGateway(ctx context.Context) error {
 	writer := streams.NewWriter(a.redis, a.layout, a.cfg.Streams.Writer, a.reg)
+	writer.Guard(a.durability.Err)
 	a.add("writer", writer.Run)
 	deps := gateway.Deps{Logger: a.log, Registerer: a.reg, Now: time.Now, Ready: a.ready}
 	var appender gateway.Appender = writer

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/paybell/paybell/gateway"
@@ -40,27 +39,15 @@ func (a *App) buildRedis(ctx context.Context) error {
 	}
 	a.closeLast("redis", client.Close)
 	a.redis = client
-	a.warnDurability(ctx)
-	return nil
-}
-
-// warnDurability says at start what an operator has to put right at the server. A
-// server that is away is no reason not to start: callbacks get their retryable reply.
-func (a *App) warnDurability(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	d, err := streams.Check(ctx, a.redis)
-	switch {
-	case err != nil:
-		a.log.Error("redis is away", "address", a.cfg.Streams.Redis.Address, "err", err)
-	case len(d.Problems) > 0 && !d.Embedded:
-		a.log.Warn("redis may lose what it confirms", "problems", strings.Join(d.Problems, "; "))
-	}
+	return a.watchDurability(ctx)
 }
 
 // ready reports whether a callback can be kept now.
 func (a *App) ready(ctx context.Context) error {
 	err := a.redis.Ping(ctx).Err()
+	if err == nil {
+		err = a.durability.Err()
+	}
 	a.redisAway.Store(err != nil)
 	switch {
 	case a.keeper == nil:

@@ -1,0 +1,191 @@
+package streams_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/paybell/paybell/streams"
+	"github.com/paybell/paybell/streams/event"
+	"github.com/paybell/paybell/streams/streamstest"
+)
+
+// promise are options with this durability.
+func promise(level string, accept ...string) streams.Options {
+	o := streams.DefaultOptions()
+	o.Durability, o.Accept = level, accept
+	return o
+}
+
+func TestG1ServerThatCannotKeepThePromiseIsRefused(t *testing.T) {
+	good := streams.Durability{
+		Role: "master", MaxmemoryPolicy: "noeviction", AOF: true, AOFWriteOK: true, BgsaveOK: true,
+		Appendfsync: "always", RewriteFsync: true,
+	}
+	with := func(change func(*streams.Durability)) streams.Durability {
+		d := good
+		change(&d)
+		return d
+	}
+	everysec := with(func(d *streams.Durability) { d.Appendfsync = "everysec" })
+	noAOF := with(func(d *streams.Durability) { d.AOF, d.AOFWriteOK = false, true })
+	eviction := with(func(d *streams.Durability) { d.MaxmemoryPolicy = "allkeys-lru" })
+	lazy := with(func(d *streams.Durability) { d.Appendfsync = "no" })
+	silent := with(func(d *streams.Durability) { d.Appendfsync, d.RewriteFsync = "", false })
+	failed := with(func(d *streams.Durability) { d.AOFWriteOK = false })
+	rewrite := with(func(d *streams.Durability) { d.RewriteFsync = false })
+	for _, c := range []struct {
+		name   string
+		server streams.Durability
+		o      streams.Options
+		lacks  string
+	}{
+		{"fsync, and it syncs", good, promise("fsync"), ""},
+		{"fsync of everysec", everysec, promise("fsync"), "appendfsync is everysec"},
+		{"fsync of everysec accepts nothing", everysec, promise("fsync", "unverified", "appendfsync-no"), "appendfsync is everysec"},
+		{"fsync without a file", noAOF, promise("fsync"), "appendonly yes"},
+		{"fsync but for rewrites", rewrite, promise("fsync"), "no-appendfsync-on-rewrite"},
+		{"fsync that cannot be asked", silent, promise("fsync"), "accept unverified"},
+		{"fsync that need not be asked", silent, promise("fsync", "unverified"), ""},
+		{"redis of everysec", everysec, promise("redis"), ""},
+		{"redis but for rewrites", rewrite, promise("redis"), ""},
+		{"redis that cannot be asked", silent, promise("redis"), ""},
+		{"redis without a file", noAOF, promise("redis"), "accept no-aof"},
+		{"redis without a file, by name", noAOF, promise("redis", "no-aof"), ""},
+		{"redis that evicts", eviction, promise("redis", "no-aof"), "accept eviction"},
+		{"redis that evicts, by name", eviction, promise("redis", "eviction"), ""},
+		{"redis that leaves it to the system", lazy, promise("redis"), "accept appendfsync-no"},
+		{"redis that leaves it to the system, by name", lazy, promise("redis", "appendfsync-no"), ""},
+		{"a failed write is never accepted", failed, promise("redis", "no-aof", "eviction", "appendfsync-no"), "last write"},
+		{"embedded", streams.Durability{Embedded: true}, promise("fsync"), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := c.server.Breach(c.o)
+			if c.lacks == "" && err != nil {
+				t.Fatal(err)
+			}
+			if c.lacks != "" && (!errors.Is(err, streams.ErrDurability) || !strings.Contains(err.Error(), c.lacks)) {
+				t.Fatalf("%v does not say %q", err, c.lacks)
+			}
+		})
+	}
+}
+
+func TestDurabilityOptions(t *testing.T) {
+	for name, c := range map[string]struct {
+		o    streams.Options
+		want string
+	}{
+		"no level":         {promise(""), "durability: "},
+		"a level of ours":  {promise("replicas"), "durability: "},
+		"not on the list":  {promise("redis", "no-aof", "everything"), "accept[1]: "},
+		"a contradiction":  {promise("fsync", "no-aof"), "accept: "},
+		"what is on it":    {promise("redis", "no-aof", "eviction", "appendfsync-no", "unverified"), ""},
+		"the other level":  {promise("fsync", "unverified"), ""},
+		"the default ones": {streams.DefaultOptions(), ""},
+	} {
+		err := c.o.Validate()
+		if (c.want == "") != (err == nil) || err != nil && !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	few := promise("fsync")
+	few.Redis.Connections = 2
+	own := promise("fsync")
+	own.Writer.Connections = 7
+	for want, o := range map[int]streams.Options{1: promise("redis"), 4: promise("fsync"), 2: few, 7: own} {
+		if got := o.WriterConnections(); got != want {
+			t.Errorf("%d connections, want %d", got, want)
+		}
+	}
+}
+
+// A server that is weakened while the process runs is not appended to, and is again
+// once it was put right.
+func TestG1WeakenedServerConfirmsNothing(t *testing.T) {
+	b := streamstest.New(t, streamstest.Redis(t, streamstest.AOF("always")...).Addr())
+	reg := prometheus.NewRegistry()
+	b.Reg = reg
+	watch := streams.NewWatch(b.Write, promise("fsync"), discard(), reg)
+	w := streams.NewWriter(b.Write, b.Layout, b.Options.Writer, prometheus.NewRegistry())
+	w.Guard(watch.Err)
+	defer streamstest.Run(t, w)()
+	try := func() error {
+		_, err := w.Append(t.Context(), time.Hour, []event.Record{streamstest.Record("A1", 1)})
+		return err
+	}
+	if err := try(); !errors.Is(err, streams.ErrDurability) {
+		t.Fatalf("before anybody asked: %v", err)
+	}
+	for _, c := range []struct {
+		setting, value string
+		kept           bool
+	}{
+		{"appendfsync", "always", true},
+		{"appendfsync", "everysec", false},
+		{"appendfsync", "always", true},
+		{"no-appendfsync-on-rewrite", "yes", false},
+		{"no-appendfsync-on-rewrite", "no", true},
+		{"maxmemory-policy", "allkeys-lru", false},
+		{"maxmemory-policy", "noeviction", true},
+		{"appendonly", "no", false},
+	} {
+		if err := b.Write.ConfigSet(t.Context(), c.setting, c.value).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := watch.Check(t.Context()); (err == nil) != c.kept || (watch.Err() == nil) != c.kept {
+			t.Fatalf("%s %s: %v, then %v", c.setting, c.value, err, watch.Err())
+		}
+		err := try()
+		if (err == nil) != c.kept {
+			t.Fatalf("%s %s: append: %v", c.setting, c.value, err)
+		}
+		if err != nil && (!errors.Is(err, streams.ErrUnavailable) || !errors.Is(err, streams.ErrDurability)) {
+			t.Fatalf("%s %s: append: %v: is neither retryable nor told", c.setting, c.value, err)
+		}
+		if got := b.Metric("paybell_streams_durability_kept", "fsync"); (got == 1) != c.kept {
+			t.Fatalf("%s %s: metric %v", c.setting, c.value, got)
+		}
+	}
+}
+
+func TestWatchAsksUntilItIsAnswered(t *testing.T) {
+	server := streamstest.Redis(t, streamstest.AOF("always")...)
+	b := streamstest.New(t, server.Addr())
+	server.Kill()
+	watch := streams.NewWatch(b.Write, promise("fsync"), discard(), prometheus.NewRegistry())
+	if err := watch.Check(t.Context()); !errors.Is(err, streams.ErrUnavailable) || !errors.Is(watch.Err(), streams.ErrDurability) {
+		t.Fatalf("%v, then %v", err, watch.Err())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- watch.Run(ctx) }()
+	server.Restart()
+	streamstest.Eventually(t, "the server is asked again", func() bool { return watch.Err() == nil })
+	weaken := func(policy string) {
+		t.Helper()
+		if err := b.Write.ConfigSet(t.Context(), "maxmemory-policy", policy).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	weaken("allkeys-lru")
+	if err := watch.Check(t.Context()); !errors.Is(err, streams.ErrDurability) {
+		t.Fatalf("err = %v", err)
+	}
+	weaken("noeviction")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	go func() { ended <- watch.Run(ctx) }()
+	streamstest.Eventually(t, "a broken promise is asked for every second", func() bool { return watch.Err() == nil })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+}
