@@ -12,15 +12,16 @@ import (
 	"github.com/paybell/paybell/streams/event"
 )
 
-// DeadLetters reads the dead letters of any group.
+// DeadLetters reads the dead letters of any group, replays and drops them.
 type DeadLetters struct {
 	rdb    Client
+	run    runner
 	layout Layout
 }
 
-// NewDeadLetters returns a reader of dead letters.
+// NewDeadLetters returns the dead letters of every group.
 func NewDeadLetters(rdb Client, layout Layout) *DeadLetters {
-	return &DeadLetters{rdb: rdb, layout: layout}
+	return &DeadLetters{rdb: rdb, run: runner{rdb: rdb}, layout: layout}
 }
 
 // DeadLetterQuery selects dead letters; an empty field selects all.
@@ -240,6 +241,7 @@ func deadLetterOf(partition int, m redis.XMessage) DeadLetter {
 		Reason:    fields["reason"],
 		Error:     fields["error"],
 		Consumer:  fields["consumer"],
+		ReplayOf:  fields["replay_of"],
 	}
 	l.Attempts, _ = strconv.Atoi(fields["attempts"]) // only settle.lua writes it
 	// The field dead_at says the same to within a millisecond; the id is what the

@@ -48,4 +48,7 @@ type DeadLetter struct {
 	Error    string
 	Consumer string
 	DeadAt   time.Time
+	// ReplayOf is the id of the dead letter whose replay this one ended; empty where
+	// it is the first.
+	ReplayOf string
 }

@@ -63,6 +63,8 @@ type part struct {
 	sweepAt time.Time
 	found   []string
 	epoch   int64
+	// replays is how many dead letters were ever replayed into it.
+	replays int64
 	// entryBytes is about how large an entry is.
 	entryBytes int
 }

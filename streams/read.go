@@ -37,7 +37,7 @@ func (g *Group) Take(ctx context.Context, l Lease, max int) ([]Entry, error) {
 
 func (g *Group) takeNew(ctx context.Context, l Lease, max int) ([]Entry, error) {
 	p := &g.parts[l.Partition]
-	reply, err := g.fenced(ctx, takeScript, l, []string{g.layout.Events(l.Partition)},
+	reply, err := g.fenced(ctx, takeScript, l, []string{g.layout.Events(l.Partition), g.layout.Counts(l.Partition, g.name)},
 		g.name, g.consumer, p.count(max, g.o.TakeBytes))
 	if err != nil {
 		return nil, err
@@ -59,6 +59,7 @@ func (g *Group) takeNew(ctx context.Context, l Lease, max int) ([]Entry, error) 
 		last = out[len(out)-1].ID
 	}
 	p.learn(last, bytes, len(out))
+	p.heard(number(at(reply, 2)))
 	g.m.taken.Add(float64(len(out)))
 	return out, nil
 }
@@ -278,6 +279,13 @@ func (p *part) learn(last string, bytes, entries int) {
 		size := bytes / entries
 		p.entryBytes = max(size, (3*p.entryBytes+size)/4)
 	}
+}
+
+// heard notes how many dead letters were replayed so far.
+func (p *part) heard(replays int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.replays = replays
 }
 
 // due reports whether it is time to sweep and sets the next time. The first time

@@ -44,6 +44,10 @@ var (
 	parkedLua string
 	//go:embed unpack.lua
 	unpackLua string
+	//go:embed replay.lua
+	replayLua string
+	//go:embed drop.lua
+	dropLua string
 	//go:embed janitor.lua
 	janitorLua string
 	//go:embed heartbeat.lua
@@ -88,6 +92,8 @@ var (
 	parkScript      = newScript("park", ownedLua+parcelLua+parkLua)
 	parkedScript    = newScript("parked", ownedLua+parcelLua+parkedLua)
 	unpackScript    = newScript("unpack", ownedLua+parcelLua+unpackLua)
+	replayScript    = newScript("replay", parcelLua+replayLua)
+	dropScript      = newScript("drop", dropLua)
 	janitorScript   = newScript("janitor", ownedLua+janitorLua)
 	heartbeatScript = newScript("heartbeat", heartbeatLua)
 

@@ -50,6 +50,9 @@ type Log interface {
 	// They stay parked until they are settled.
 	Parked(ctx context.Context, l streams.Lease, first, max int) ([]streams.Parked, error)
 	Unpack(ctx context.Context, l streams.Lease, ids []string) ([]streams.Entry, error)
+	// Replays is how many dead letters were replayed into a partition, as far as the
+	// last Take has heard.
+	Replays(partition int) int64
 }
 
 // The guard stands here because only workers sees both sides.

@@ -226,8 +226,18 @@ func (h *sleepingLanes) Pop() any {
 // parkedPage is how much of what is parked is asked for at once.
 const parkedPage = 500
 
+// recallEvery is how long replays may wait to be found: asking what is parked costs
+// as much as there is.
+const recallEvery = time.Second
+
+// replayed reports whether dead letters were replayed since the last recall.
+func (p *partition) replayed() bool {
+	return p.reader.stage == taking && !p.draining && p.log.Replays(p.tenure.lease.Partition) != p.reader.replays
+}
+
 // recall learns what is parked, so that no order runs past its parked events.
 func (p *partition) recall() error {
+	replays := p.log.Replays(p.tenure.lease.Partition)
 	for first := 0; ; first += parkedPage {
 		page, err := p.log.Parked(p.tenure.ctx, p.tenure.lease, first, parkedPage)
 		if err != nil {
@@ -248,6 +258,7 @@ func (p *partition) recall() error {
 			p.lanes.know(s, now)
 		}
 		if len(page) < parkedPage {
+			p.reader.replays, p.reader.recallAt = replays, now.Add(recallEvery)
 			return nil
 		}
 	}

@@ -351,3 +351,44 @@ func TestParkingWaitsForRedisAndKeepsTheOrder(t *testing.T) {
 		equal(t, "dead letters", len(g.Dead()), 0)
 	})
 }
+
+func TestReplayRunsInItsPlaceOfTheOrder(t *testing.T) {
+	for kind, of := range kinds() {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := workertest.NewGroup("g", 1, ttl, time.Now)
+				a := newApplied()
+				var f, cured switchable
+				ids := g.Append(records(4, "A", "B")...)
+				start(t, g.Consumer("one"), of(func(d workers.Delivery) error {
+					switch {
+					case d.Event.ID == "A-1" && cured.failing(), d.Event.ID == "B-1" && cured.failing():
+						return workers.Reject(errTest)
+					case d.Event.ID == "A-3" && f.failing():
+						return workers.RetryAfter(time.Minute, errTest)
+					}
+					a.called(d)
+					a.apply(d)
+					return nil
+				}), options(soon))
+				until(t, "two are dead and two are parked", func() bool { return len(g.Dead()) == 2 && g.Parked() == 2 })
+				cured.end()
+				begun := time.Now()
+				g.Replay(ids[0])
+				g.Replay(ids[1])
+				until(t, "B-1 is applied", func() bool { return len(a.of("B")) == 4 })
+				if took := time.Since(begun); took > 3*time.Second {
+					t.Errorf("the owner found a replay after %v", took)
+				}
+				// A-3 still waits for its retry, but not before A-1.
+				until(t, "A-1 is applied", func() bool { return len(a.of("A")) == 2 })
+				equal(t, "A", a.of("A"), []string{"A-2", "A-1"})
+				f.end()
+				until(t, "all settled", func() bool { return g.Owed() == 0 })
+				equal(t, "A", a.of("A"), []string{"A-2", "A-1", "A-3", "A-4"})
+				equal(t, "B", a.of("B"), []string{"B-2", "B-3", "B-4", "B-1"})
+				equal(t, "calls of B-2", a.attempts("B-2"), 1)
+			})
+		})
+	}
+}

@@ -147,6 +147,11 @@ func (p *partition) work() (more bool, err error) {
 	if err := p.flushDead(); err != nil {
 		return false, err
 	}
+	if p.replayed() && !p.now().Before(p.reader.recallAt) {
+		if err := p.recall(); err != nil {
+			return false, err
+		}
+	}
 	woken, err := p.unpack()
 	if err != nil {
 		return false, err
@@ -213,6 +218,9 @@ func (p *partition) sleep() time.Duration {
 	}
 	if len(p.settle.dead) > 0 {
 		sooner(p.deadAt)
+	}
+	if p.replayed() {
+		sooner(p.reader.recallAt)
 	}
 	if len(p.lanes.asleep) > 0 && p.mayUnpack() {
 		sooner(p.lanes.asleep[0].wake)

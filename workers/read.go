@@ -32,6 +32,10 @@ type reader struct {
 	waiting bool
 	woke    chan wake
 	cancel  context.CancelFunc
+	// replays is how many of them the last recall has seen; recallAt is when the next
+	// one may be.
+	replays  int64
+	recallAt time.Time
 	// idle counts the wakes in a row that came at once and brought nothing.
 	idle int
 }

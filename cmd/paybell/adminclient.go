@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -56,6 +57,25 @@ func (a *adminClient) get(ctx context.Context, path string, query url.Values, ou
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", a.base, err)
 	}
+	return a.do(req, out)
+}
+
+// post asks for something to be done and reads the answer into out.
+func (a *adminClient) post(ctx context.Context, path string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", a.base, err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.base+path, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", a.base, err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	_, err = a.do(req, out)
+	return err
+}
+
+func (a *adminClient) do(req *http.Request, out any) ([]byte, error) {
 	if !a.token.Empty() {
 		req.Header.Set("Authorization", "Bearer "+a.token.Reveal())
 	}

@@ -12,10 +12,13 @@ import (
 	"github.com/paybell/paybell/gateway/admin"
 )
 
-// deadlettersCmd looks at deliveries that were given up.
+// deadlettersCmd looks after deliveries that were given up.
 type deadlettersCmd struct {
 	List deadlettersListCmd `cmd:"" help:"List a group's dead letters, newest first."`
 	Show deadlettersShowCmd `cmd:"" help:"Show one dead letter with its event and last error."`
+
+	Replay replayCmd          `cmd:"" help:"Deliver dead letters again, to their group alone."`
+	Drop   deadlettersDropCmd `cmd:"" help:"End dead letters for good."`
 }
 
 // deadlettersListCmd lists dead letters.

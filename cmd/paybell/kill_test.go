@@ -190,13 +190,7 @@ type process struct {
 // start runs a command until it is killed; with a URL it waits until that is ready.
 func (s *stack) start(name, url string) *process {
 	s.t.Helper()
-	cmd := s.command(name, "--set", "admin.address="+freeAddress(s.t))
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	p := &process{s.t, cmd}
-	s.t.Cleanup(p.kill)
+	p := s.startAt(name, freeAddress(s.t))
 	if url != "" {
 		waitUntil(s.t, 20*time.Second, name+" is ready", func() bool {
 			req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, url+"/readyz", nil)
@@ -211,6 +205,19 @@ func (s *stack) start(name, url string) *process {
 			return resp.StatusCode == http.StatusOK
 		})
 	}
+	return p
+}
+
+// startAt runs a command with its operator's door at an address, until it is killed.
+func (s *stack) startAt(name, admin string, flags ...string) *process {
+	s.t.Helper()
+	cmd := s.command(append([]string{name, "--set", "admin.address=" + admin}, flags...)...)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	p := &process{s.t, cmd}
+	s.t.Cleanup(p.kill)
 	return p
 }
 

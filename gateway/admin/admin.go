@@ -1,6 +1,7 @@
 // Package admin is the operator's door: metrics, profiles and a JSON API that
-// tells what is stuck and why. It listens apart from the public door, only reads,
-// and is not reachable from other machines without a token.
+// tells what is stuck and why, and lets dead letters be replayed or dropped. It
+// listens apart from the public door and is not reachable from other machines
+// without a token.
 //
 // It shows no callback body, no signature and nothing about a customer. What it
 // reads from is given to it; a part that a process does not have, or that does
@@ -98,7 +99,7 @@ func (a *Admin) routes() *gin.Engine {
 	e.Use(a.guard.check)
 	e.NoRoute(func(c *gin.Context) { fail(c, http.StatusNotFound, "not_found", "nothing is here; see /") })
 	e.NoMethod(func(c *gin.Context) {
-		fail(c, http.StatusMethodNotAllowed, "method_not_allowed", "this door only reads")
+		fail(c, http.StatusMethodNotAllowed, "method_not_allowed", "that cannot be done to what is here; see /")
 	})
 
 	e.GET("/", a.index)
@@ -110,6 +111,8 @@ func (a *Admin) routes() *gin.Engine {
 	v1.GET("/orders/:namespace/:ref", a.showOrder)
 	v1.GET("/deadletters/:group", a.listDeadLetters)
 	v1.GET("/deadletters/:group/:id", a.showDeadLetter)
+	v1.POST("/deadletters/:group/replay", a.replayDeadLetters)
+	v1.POST("/deadletters/:group/drop", a.dropDeadLetters)
 	return e
 }
 
@@ -121,6 +124,8 @@ func (a *Admin) index(c *gin.Context) {
 		"order":        "/api/v1/orders/{namespace}/{order_ref}",
 		"dead_letters": "/api/v1/deadletters/{group}?account=&order=&type=&reason=&since=&until=&limit=&cursor=",
 		"dead_letter":  "/api/v1/deadletters/{group}/{id}",
+		"replay":       "POST /api/v1/deadletters/{group}/replay {\"ids\": [...]}",
+		"drop":         "POST /api/v1/deadletters/{group}/drop {\"ids\": [...], \"because\": \"...\"}",
 		"metrics":      "/metrics",
 		"profiles":     "/debug/pprof/",
 	})

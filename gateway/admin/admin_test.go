@@ -324,6 +324,32 @@ func (d deadLetters) Show(_ context.Context, group, id string) (streams.DeadLett
 	return streams.DeadLetter{}, errors.Join(d.err, streams.ErrNoDeadLetter)
 }
 
+func (d deadLetters) Replay(_ context.Context, group string, ids []string) ([]streams.DeadLetterResult, error) {
+	return d.each(group, ids, streams.Replayed)
+}
+
+func (d deadLetters) Drop(_ context.Context, group string, ids []string) ([]streams.DeadLetterResult, error) {
+	return d.each(group, ids, streams.Dropped)
+}
+
+// each fails at the first dead letter that it does not have, if it is to fail at all.
+func (d deadLetters) each(group string, ids []string, done streams.ReplayOutcome) (out []streams.DeadLetterResult, err error) {
+	*d.group = group
+	for _, id := range ids {
+		outcome := streams.Missing
+		for _, l := range d.letters {
+			if l.ID == id {
+				outcome = done
+			}
+		}
+		if outcome == streams.Missing && d.err != nil {
+			return out, d.err
+		}
+		out = append(out, streams.DeadLetterResult{ID: id, Outcome: outcome})
+	}
+	return out, nil
+}
+
 type orders struct {
 	orders  []admin.Order
 	history []admin.OrderChange

@@ -34,6 +34,8 @@ type DeadLetter struct {
 	Consumer  string    `json:"consumer,omitempty"`
 	Partition int       `json:"partition"`
 	EntryID   string    `json:"entry_id"`
+	// ReplayOf is the dead letter whose replay came to this one.
+	ReplayOf string `json:"replay_of,omitempty"`
 	// The event's own are empty when the entry could not be read.
 	EventID  string     `json:"event_id,omitempty"`
 	Type     event.Type `json:"type,omitempty"`
@@ -122,7 +124,7 @@ func shown(l *streams.DeadLetter) DeadLetter {
 	e := &l.Record.Event
 	return DeadLetter{
 		ID: l.ID, Group: l.Group, Reason: l.Reason, Error: l.Error, Attempts: l.Attempts, DeadAt: l.DeadAt,
-		Consumer: l.Consumer, Partition: l.Partition, EntryID: l.EntryID,
+		Consumer: l.Consumer, Partition: l.Partition, EntryID: l.EntryID, ReplayOf: l.ReplayOf,
 		EventID: e.ID, Type: e.Type, Account: e.Account, OrderRef: e.OrderRef(),
 	}
 }

@@ -13,10 +13,12 @@ type Stats interface {
 	Read(ctx context.Context) (streams.Report, error)
 }
 
-// DeadLetters reads dead letters; *streams.DeadLetters does.
+// DeadLetters reads dead letters, replays and drops them; *streams.DeadLetters does.
 type DeadLetters interface {
 	List(ctx context.Context, group string, q streams.DeadLetterQuery) (streams.DeadLetterPage, error)
 	Show(ctx context.Context, group, id string) (streams.DeadLetter, error)
+	Replay(ctx context.Context, group string, ids []string) ([]streams.DeadLetterResult, error)
+	Drop(ctx context.Context, group string, ids []string) ([]streams.DeadLetterResult, error)
 }
 
 var (

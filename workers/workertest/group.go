@@ -36,6 +36,7 @@ type part struct {
 	settled  map[string]int
 	dead     []streams.DeadLetter
 	parked   map[string]parked
+	replays  int64
 	owner    string
 	lease    streams.Lease
 	until    time.Time
@@ -113,6 +114,16 @@ func (g *Group) append(e streams.Entry) string {
 	close(p.news)
 	p.news = make(chan struct{})
 	return e.ID
+}
+
+// Replay parks the dead letter of an entry, due now and with no attempts charged.
+func (g *Group) Replay(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p := g.of(id)
+	p.dead = slices.DeleteFunc(p.dead, func(d streams.DeadLetter) bool { return d.EntryID == id })
+	p.parked[id] = parked{entry: p.entries[p.place[id]], due: g.now()}
+	p.replays++
 }
 
 // Delete deletes an entry from the stream, delivered or not.

@@ -61,6 +61,13 @@ func (c *Consumer) Parked(_ context.Context, l streams.Lease, first, limit int) 
 	return out, nil
 }
 
+// Replays implements workers.Log.
+func (c *Consumer) Replays(partition int) int64 {
+	c.g.mu.Lock()
+	defer c.g.mu.Unlock()
+	return c.g.parts[partition].replays
+}
+
 // Unpack implements workers.Log.
 func (c *Consumer) Unpack(_ context.Context, l streams.Lease, ids []string) (es []streams.Entry, err error) {
 	err = c.fenced(Call{Op: "Unpack", IDs: slices.Clone(ids)}, l, func(p *part) error {
