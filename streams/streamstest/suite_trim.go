@@ -140,6 +140,8 @@ func unreadEventsAreNotEaten(t promise) {
 		b.Trim(trim)
 		b.holds(t, 300)
 	}
+	// Nor are they while an undeclared group is overtaken.
+	b.Subscriber("visitor", 1)
 	b.Settle(g, l, streams.Settlement{Done: ids(b.Take(g, l, 100))})
 	b.Trim(trim)
 	b.holds(t, 200)
