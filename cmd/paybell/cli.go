@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/paybell/paybell/cmd/internal/app"
 	"github.com/paybell/paybell/configs"
 )
 
@@ -35,7 +34,7 @@ type globals struct {
 	Set        []string `name:"set" sep:"none" placeholder:"KEY=VALUE" help:"Set one configuration key, such as gateway.address=127.0.0.1:8081; repeatable."`
 }
 
-// load reads the configuration, and adds the sandbox accounts of the embedded default.
+// load reads the configuration.
 func (g *globals) load() (*configs.Config, error) {
 	set := g.Set
 	if g.DataDir != "" {
@@ -44,9 +43,6 @@ func (g *globals) load() (*configs.Config, error) {
 	c, err := configs.Load(configs.Input{File: g.ConfigFile, Environ: os.Environ(), Set: set})
 	if err != nil {
 		return nil, badConfig(err)
-	}
-	if err := app.AddSandbox(c); err != nil {
-		return nil, err
 	}
 	return c, nil
 }

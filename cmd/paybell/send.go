@@ -45,6 +45,9 @@ func (s *sendCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
+	if err := app.AddSandbox(c, false); err != nil {
+		return fmt.Errorf("%w: %w", errConfig, err)
+	}
 	signer, err := app.Signer(c, s.Account, time.Now)
 	if err != nil {
 		return fmt.Errorf("sign as %s: %w", s.Account, err)

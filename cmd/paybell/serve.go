@@ -36,6 +36,9 @@ func runApp(ctx context.Context, g *globals, role app.Role) error {
 	if err != nil {
 		return err
 	}
+	if err := app.AddSandbox(c, true); err != nil {
+		return err
+	}
 	log := newLogger(c)
 	streams.LogDriver(log)
 	a, err := app.New(ctx, c, role, log, version)

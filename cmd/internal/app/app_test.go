@@ -47,7 +47,7 @@ func start(t *testing.T, set ...string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := app.AddSandbox(cfg); err != nil {
+	if err := app.AddSandbox(cfg, true); err != nil {
 		t.Fatal(err)
 	}
 	r := &running{t: t, cfg: cfg, out: &bytes.Buffer{}}
@@ -199,7 +199,7 @@ func TestRealServersRunTheSameProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := app.AddSandbox(cfg); err != nil {
+	if err := app.AddSandbox(cfg, true); err != nil {
 		t.Fatal(err)
 	}
 	_, err = app.New(t.Context(), cfg, app.Role{Workers: true}, slog.New(slog.DiscardHandler), "test")

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,14 +19,21 @@ import (
 // SandboxNamespace is shared by the generated sandbox accounts.
 const SandboxNamespace = "sandbox"
 
+// ErrNoSandbox is returned where the keys of the sandbox accounts would have to be
+// made by a command that only uses them.
+var ErrNoSandbox = errors.New("no accounts are configured, and there are no sandbox keys: run this where paybell serve runs, or name its --data-dir or --config")
+
 // AddSandbox gives a configuration without accounts one sandbox account for every
-// provider, named "<provider>-sandbox". Keys are made on first use and kept in the
-// data directory, so that another process signs with the same ones.
-func AddSandbox(c *configs.Config) error {
+// provider, named "<provider>-sandbox". Keys are kept in the data directory, so that
+// another process signs with the same ones; mayMake says whether they may be made now.
+func AddSandbox(c *configs.Config, mayMake bool) error {
 	if len(c.Accounts) > 0 || !c.EmbeddedRedis() {
 		return nil
 	}
-	c.Accounts = map[string]configs.Account{}
+	if _, err := os.Stat(c.SandboxDir()); !mayMake && err != nil {
+		return ErrNoSandbox
+	}
+	accounts := map[string]configs.Account{}
 	for _, name := range catalog.Names() {
 		entry, _ := catalog.Lookup(name) // Names lists what Lookup finds
 		if entry.Sandbox == nil {
@@ -35,11 +43,12 @@ func AddSandbox(c *configs.Config) error {
 		if err != nil {
 			return fmt.Errorf("make the sandbox keys of %s: %w", name, err)
 		}
-		c.Accounts[name+"-sandbox"] = configs.Account{
+		accounts[name+"-sandbox"] = configs.Account{
 			Provider: name, Namespace: SandboxNamespace, Options: options,
 			DedupWindow: configs.DefaultDedupWindow(entry.Redelivery),
 		}
 	}
+	c.Accounts = accounts
 	return nil
 }
 
