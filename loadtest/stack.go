@@ -42,7 +42,7 @@ gateway: {address: "127.0.0.1:{{.publicPort}}"}
 admin: {address: "127.0.0.1:{{.adminPort}}"}
 streams:
   redis: {address: "127.0.0.1:{{.redisPort}}"}
-  writer: {connections: {{if eq .appendfsync "always"}}4{{else}}1{{end}}}
+  durability: {{if eq .appendfsync "always"}}fsync{{else}}redis{{end}}
 {{- if .kills}}
   # A killed owner's partitions are free again after this.
   lease_ttl: 2s
