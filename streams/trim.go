@@ -155,7 +155,7 @@ func (t *Trimmer) alarm(i int, reply []any, sum *Trimmed) {
 	for _, group := range texts(reply[0]) {
 		sum.Created[group]++
 		t.m.created.WithLabelValues(group).Inc()
-		t.log.Info("declared group was missing and was created at the start", "group", group, "partition", i)
+		t.log.Debug("declared group was missing and was created at the start", "group", group, "partition", i)
 	}
 	t.lost(reply[1], sum, func(group string, n int64) {
 		t.log.Error("entries were removed before a declared group had read them", "group", group, "partition", i, "entries", n)

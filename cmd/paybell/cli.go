@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/paybell/paybell/cmd/internal/app"
 	"github.com/paybell/paybell/configs"
 )
 
@@ -64,13 +65,11 @@ func newLogger(c *configs.Config) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, o))
 }
 
-// accountsError tells problems of secrets and keys like other configuration problems.
-func accountsError(err error) error {
-	if err == nil {
-		return nil
-	}
-	if errors.Is(err, os.ErrPermission) || len(configs.Problems(err)) > 0 {
-		return badConfig(err)
+// startError tells problems that were found while starting like those that were
+// found while loading, where the configuration cures them.
+func startError(err error) error {
+	if bad, ok := errors.AsType[*app.ConfigError](err); ok {
+		return badConfig(bad.Err)
 	}
 	return err
 }

@@ -27,7 +27,7 @@ func (configCheckCmd) Run(g *globals) error {
 	}
 	accounts, err := app.Accounts(c, time.Now)
 	if err != nil {
-		return accountsError(err)
+		return badConfig(err)
 	}
 	_, err = fmt.Fprintf(os.Stdout, "configuration is good: %d accounts\n", len(accounts))
 	return err

@@ -43,7 +43,7 @@ func runApp(ctx context.Context, g *globals, role app.Role) error {
 	streams.LogDriver(log)
 	a, err := app.New(ctx, c, role, log, version)
 	if err != nil {
-		return accountsError(err)
+		return startError(err)
 	}
 	if err := greet(a, c, g); err != nil {
 		return err

@@ -22,6 +22,15 @@ import (
 	"github.com/paybell/paybell/streams"
 )
 
+// ConfigError is what an operator cures in the configuration.
+type ConfigError struct{ Err error }
+
+// Error implements error.
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the problems, which may be joined.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
 // Role says which halves of paybell a process is.
 type Role struct{ Gateway, Workers bool }
 
@@ -59,10 +68,10 @@ func New(ctx context.Context, cfg *configs.Config, role Role, log *slog.Logger, 
 	}()
 	a.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if a.accounts, err = Accounts(cfg, time.Now); err != nil {
-		return nil, err
+		return nil, &ConfigError{err}
 	}
 	if role.Gateway && len(a.accounts) == 0 {
-		return nil, errors.New("accounts: none is configured, so no callback could be verified")
+		return nil, &ConfigError{errors.New("accounts: none is configured, so no callback could be verified")}
 	}
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)

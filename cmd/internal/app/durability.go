@@ -20,7 +20,7 @@ func (a *App) watchDurability(ctx context.Context) error {
 	defer cancel()
 	err := a.durability.Check(ctx)
 	if errors.Is(err, streams.ErrDurability) {
-		return err
+		return &ConfigError{err}
 	}
 	if err != nil {
 		a.log.Error("redis is away", "address", a.cfg.Streams.Redis.Address, "err", err)

@@ -21,7 +21,7 @@ func startEmbedded(address string) (*miniredis.Miniredis, error) {
 		return nil, fmt.Errorf("embedded.address: %w", err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("embedded.address: %s is not a loopback address: the embedded engine has no password", address)
+		return nil, &ConfigError{fmt.Errorf("embedded.address: %s is not a loopback address: the embedded engine has no password", address)}
 	}
 	m := miniredis.NewMiniRedis()
 	if err := m.StartAddr(address); err != nil {

@@ -18,7 +18,7 @@ const checkTimeout = 5 * time.Second
 func (a *App) buildRedis(ctx context.Context) error {
 	if a.cfg.EmbeddedRedis() {
 		if !a.role.Gateway || !a.role.Workers {
-			return errors.New("streams.redis.address: must be set: only serve has an engine inside the process, and it would see nothing of this one's")
+			return &ConfigError{errors.New("streams.redis.address: must be set: only serve has an engine inside the process, and it would see nothing of this one's")}
 		}
 		engine, err := startEmbedded(a.cfg.Embedded.Address)
 		if err != nil {
