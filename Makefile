@@ -5,6 +5,9 @@ SHELL       := /usr/bin/env bash
 .DEFAULT_GOAL := help
 
 GO       ?= go
+# The binary is static, and everything but the race detector is built like it, so
+# that nothing is compiled twice.
+export CGO_ENABLED ?= 0
 # Each fuzz target runs this long in `make fuzz`.
 FUZZTIME ?= 10s
 # What `make load` asks of the machine; see loadtest/README.md.
@@ -41,7 +44,7 @@ prepare: ## setup and tools at the same time
 .PHONY: build
 build: ## build bin/paybell
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/paybell ./cmd/paybell
+	$(GO) build -o bin/paybell ./cmd/paybell
 
 .PHONY: clean
 clean: ## remove what the targets built; data directories are yours and stay
@@ -55,7 +58,7 @@ unit: ## quick tests; those that need a server that is not installed skip
 
 .PHONY: race
 race: bin/gotestsum ## all tests with -race on real servers; a skipped test fails
-	PAYBELL_REQUIRE_SERVERS=1 .ci/gotest.sh -race -timeout 5m ./...
+	CGO_ENABLED=1 PAYBELL_REQUIRE_SERVERS=1 .ci/gotest.sh -race -timeout 5m ./...
 
 .PHONY: oracles
 oracles: bin/gotestsum ## check our verifiers and signers against the providers' own SDKs
@@ -124,10 +127,10 @@ reference: ## write the configuration reference, configs/paybell.example.yaml
 tools: bin/golangci-lint bin/gotestsum bin/k6 ## build the tools into bin/
 
 bin/golangci-lint: .ci/tools/go.mod .ci/tools/go.sum
-	cd .ci/tools && $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	cd .ci/tools && $(GO) build -ldflags '-s -w' -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 bin/gotestsum: .ci/tools/go.mod .ci/tools/go.sum
-	cd .ci/tools && $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ gotest.tools/gotestsum
+	cd .ci/tools && $(GO) build -ldflags '-s -w' -o ../../$@ gotest.tools/gotestsum
 
 bin/k6: loadtest/tools/go.mod loadtest/tools/go.sum
-	cd loadtest/tools && $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ go.k6.io/k6
+	cd loadtest/tools && $(GO) build -ldflags '-s -w' -o ../../$@ go.k6.io/k6
