@@ -22,7 +22,7 @@ func TestStatus(t *testing.T) {
 		d.Accounts = []admin.Account{{Name: "alipay-main", Provider: "alipay", Namespace: "shop", DedupWindow: "168h0m0s"}}
 		d.Ready = func(context.Context) error { return nil }
 		d.Durability = func(context.Context) (streams.Durability, error) {
-			return streams.Durability{Version: "7.0.15", AOF: true, Appendfsync: "always", Problems: []string{"set noeviction"}}, nil
+			return streams.Durability{Version: "7.0.15", AOF: true, Appendfsync: "always", RewriteFsync: true, Problems: []string{"set noeviction"}}, nil
 		}
 		d.Stats = stats{report: report}
 		d.Orders, d.Points = orders{orders: []admin.Order{paidOrder, slashOrder}}, ledger
