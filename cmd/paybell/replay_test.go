@@ -47,7 +47,7 @@ func giveUp(t *testing.T, b *streamstest.Bench, group string) {
 // TestReplayedDeadLettersAreAppliedOnce replays and drops by the commands, against a
 // worker process, and counts effects.
 func TestReplayedDeadLettersAreAppliedOnce(t *testing.T) {
-	server := streamstest.Redis(t)
+	server := streamstest.Redis(t, streamstest.AOF("everysec")...)
 	db := effectstest.Postgres(t)
 	s := newStack(t, server.Addr(), db.Postgres.File)
 	s.run("migrate")

@@ -42,7 +42,7 @@ func start(t *testing.T, set ...string) *running {
 	dir := t.TempDir()
 	cfg, err := configs.Load(configs.Input{Set: append([]string{
 		"data_dir=" + filepath.Join(dir, "data"), "gateway.address=127.0.0.1:0", "admin.address=127.0.0.1:0",
-		"embedded.address=127.0.0.1:0", "streams.lease_ttl=2s",
+		"embedded.address=127.0.0.1:0", "streams.lease_ttl=2s", "streams.trim_every=1m",
 	}, set...)})
 	if err != nil {
 		t.Fatal(err)
