@@ -49,7 +49,7 @@ func Check(ctx context.Context, rdb Client) (Durability, error) {
 	if info["redis_version"] == "" {
 		return Durability{
 			Embedded: true,
-			Problems: []string{"the embedded engine forgets everything when the process ends: use a Redis server for anything but trying out"},
+			Problems: []string{"the embedded engine keeps nothing of its own, and its journal is read again at each start: use a Redis server for anything but trying out"},
 		}, nil
 	}
 	d := Durability{
