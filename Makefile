@@ -11,7 +11,7 @@ export CGO_ENABLED ?= 0
 # Each fuzz target runs this long in `make fuzz`.
 FUZZTIME ?= 10s
 # What `make load` asks of the machine; see loadtest/README.md.
-RATE     ?= 500
+RATE     ?= 400
 DURATION ?= 1m
 DATABASE ?= sqlite
 
