@@ -70,6 +70,11 @@ func (a *App) ready(ctx context.Context) error {
 type readyError struct{ error }
 
 // PublicReason is what /readyz says.
-func (readyError) PublicReason() string { return "redis is away and no journal keeps callbacks" }
+func (e readyError) PublicReason() string {
+	if errors.Is(e.error, streams.ErrDurability) {
+		return "redis does not keep what is promised and no journal keeps callbacks"
+	}
+	return "redis is away and no journal keeps callbacks"
+}
 
 func (e readyError) Unwrap() error { return e.error }
