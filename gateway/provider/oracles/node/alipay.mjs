@@ -1,3 +1,4 @@
+import './node18.mjs'; // before the SDK
 import { AlipaySdk } from 'alipay-sdk';
 // The signer and the certificate functions are not exported; they are the SDK's all the same.
 import { signatureV3 } from '../node_modules/alipay-sdk/dist/esm/util.js';
