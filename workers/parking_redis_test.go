@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/paybell/paybell/streams"
 	"github.com/paybell/paybell/streams/streamstest"
 	"github.com/paybell/paybell/workers"
 )
@@ -51,6 +52,45 @@ func TestPoisonedOrderLeavesTheStreamFreeOnEveryEngine(t *testing.T) {
 			eventually(t, "all applied", func() bool { return a.has(200) && parkedAll(b, t, "points") == 0 })
 			a.ordered(t, want)
 			equal(t, "applied", len(a.ids()), 200)
+		})
+	}
+}
+
+// TestRetriesAndReplaysReachNoOtherGroup: a delivery that fails, waits outside the
+// stream, is given up and replayed stays one group's affair. Added to the stream
+// again it would reach them all.
+func TestRetriesAndReplaysReachNoOtherGroup(t *testing.T) {
+	for name, engine := range engines() {
+		t.Run(name, func(t *testing.T) {
+			b := streamstest.New(t, engine(t), four)
+			feed(b, 1, "A", "B", "C")
+			var f switchable
+			troubled, other := newApplied(), newApplied()
+			start(t, b.Group("points", "a"), each(func(d workers.Delivery) error {
+				if f.failing() && d.Event.OrderRef() == "B" {
+					return workers.RetryAfter(1500*time.Millisecond, errTest)
+				}
+				troubled.apply(d)
+				return nil
+			}), options(func(o *workers.Options) { o.ParkAfter, o.Attempts = time.Second, 2 }))
+			start(t, b.Group("orders", "a"), each(func(d workers.Delivery) error { other.apply(d); return nil }), options(nil))
+			letters := streams.NewDeadLetters(b.Write, b.Layout)
+			var ids []string
+			eventually(t, "order B is given up", func() bool {
+				page, err := letters.List(t.Context(), "points", streams.DeadLetterQuery{})
+				ids = ids[:0]
+				for i := range page.DeadLetters {
+					ids = append(ids, page.DeadLetters[i].ID)
+				}
+				return err == nil && len(ids) == 1
+			})
+			f.end()
+			if _, err := letters.Replay(t.Context(), "points", ids); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the replays are applied", func() bool { return troubled.has(3) && parkedAll(b, t, "points") == 0 })
+			equal(t, "entries", len(b.Entries()), 3)
+			equal(t, "applied by the other group", len(other.ids()), 3)
 		})
 	}
 }
