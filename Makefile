@@ -112,6 +112,7 @@ fmt: bin/golangci-lint ## format every Go file
 .PHONY: lint
 lint: bin/golangci-lint ## golangci-lint and tidy go.mod files
 	bin/golangci-lint run --allow-parallel-runners
+	bin/golangci-lint run --allow-parallel-runners --build-tags faults ./cmd/...
 	cd loadtest && ../bin/golangci-lint run -c ../.golangci.yml
 	@for mod in . loadtest docs/examples/go gateway/provider/oracles; do \
 		(cd $$mod && $(GO) mod tidy -diff) || { echo "$$mod: go.mod is not tidy, run go mod tidy there" >&2; exit 1; }; \

@@ -35,17 +35,20 @@ type Deps struct {
 	Points     points.Options
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
+	// Step, where it is set, is called at each step of every transaction.
+	Step func(effects.Step) error
 }
 
 // Builtin returns the built-in handler of a group.
 func Builtin(name string, d Deps) (workers.BatchHandler, error) {
+	steps := effects.WithSteps(d.Step)
 	switch name {
 	case OrderStatus:
-		return orderstatus.New(d.Store, name, orderstatus.Deps{Logger: d.Logger, Registerer: d.Registerer})
+		return orderstatus.New(d.Store, name, orderstatus.Deps{Logger: d.Logger, Registerer: d.Registerer}, steps)
 	case Points:
-		return points.New(d.Store, name, d.Points)
+		return points.New(d.Store, name, d.Points, steps)
 	case EventLog:
-		return eventlog.New(d.Store, name), nil
+		return eventlog.New(d.Store, name, steps), nil
 	default:
 		return nil, fmt.Errorf("%w: %q", ErrUnknown, name)
 	}

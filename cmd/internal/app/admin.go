@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/paybell/paybell/gateway/admin"
 	"github.com/paybell/paybell/handlers/effects"
@@ -15,7 +14,7 @@ import (
 // buildAdmin opens the operator's door over whatever this process has.
 func (a *App) buildAdmin(ctx context.Context, store *effects.Store) error {
 	d := admin.Deps{
-		Logger: a.log, Gatherer: a.reg, Registerer: a.reg, Now: time.Now, Version: a.version,
+		Logger: a.log, Gatherer: a.reg, Registerer: a.reg, Now: a.seams.now, Version: a.version,
 		Durability:  func(ctx context.Context) (streams.Durability, error) { return streams.Check(ctx, a.redis) },
 		Stats:       streams.NewStats(a.redis, a.layout),
 		DeadLetters: streams.NewDeadLetters(a.redis, a.layout),

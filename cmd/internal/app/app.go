@@ -11,7 +11,6 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -42,6 +41,7 @@ type App struct {
 	version string
 	reg     *prometheus.Registry
 
+	seams  seams
 	layout streams.Layout
 	redis  streams.Client
 	// durability watches whether the server keeps what is promised.
@@ -60,16 +60,17 @@ type App struct {
 // New builds the process: it reads secrets, opens listeners and connections, and
 // starts nothing but the embedded engine. When it fails, all is closed again.
 func New(ctx context.Context, cfg *configs.Config, role Role, log *slog.Logger, version string) (_ *App, err error) {
-	a := &App{cfg: cfg, role: role, log: log, version: version, reg: prometheus.NewRegistry()}
+	a := &App{cfg: cfg, role: role, log: log, version: version, reg: prometheus.NewRegistry(), seams: newSeams()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, runCleanups(a.cleanups))
 		}
 	}()
 	a.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if a.accounts, err = Accounts(cfg, time.Now); err != nil {
+	if a.accounts, err = Accounts(cfg, a.seams.now); err != nil {
 		return nil, &ConfigError{err}
 	}
+	a.accounts = a.seams.accounts(a.accounts)
 	if role.Gateway && len(a.accounts) == 0 {
 		return nil, &ConfigError{errors.New("accounts: none is configured, so no callback could be verified")}
 	}

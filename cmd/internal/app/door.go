@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -21,18 +20,19 @@ func (a *App) buildGateway(ctx context.Context) error {
 	writer := streams.NewWriter(a.redis, a.layout, a.cfg.Streams.Writer, a.reg)
 	writer.Guard(a.durability.Err)
 	a.add("writer", writer.Run)
-	deps := gateway.Deps{Logger: a.log, Registerer: a.reg, Now: time.Now, Ready: a.ready}
-	var appender gateway.Appender = writer
+	deps := gateway.Deps{Logger: a.log, Registerer: a.reg, Now: a.seams.now, Ready: a.ready}
+	stream := a.seams.stream(writer)
+	appender := stream
 	if a.cfg.Journal.Mode != gateway.JournalRefuse {
 		var err error
-		if a.keeper, err = OpenKeeper(a.cfg.Journal, a.layout, a.redis, writer, a.groupNames(), a.log, a.reg); err != nil {
+		if a.keeper, err = openKeeper(a.cfg.Journal, a.layout, a.redis, stream, a.groupNames(), a.log, a.reg, a.seams); err != nil {
 			return err
 		}
 		a.closeLast("journal", a.keeper.Close)
 		a.add("journal", a.keeper.Run)
 		appender, deps.Keeps = a.keeper, a.keeps
 	}
-	door, err := gateway.New(a.cfg.Gateway, a.accounts, appender, deps)
+	door, err := gateway.New(a.cfg.Gateway, a.accounts, a.seams.door(appender), deps)
 	if err != nil {
 		return err
 	}
@@ -72,9 +72,13 @@ func (a *App) keeps() string {
 // OpenKeeper opens a journal in front of a writer. groups are those it waits for in
 // the mode always.
 func OpenKeeper(o gateway.JournalOptions, layout streams.Layout, rdb streams.Client, writer gateway.Appender, groups []string, log *slog.Logger, reg prometheus.Registerer) (*gateway.Keeper, error) {
+	return openKeeper(o, layout, rdb, writer, groups, log, reg, newSeams())
+}
+
+func openKeeper(o gateway.JournalOptions, layout streams.Layout, rdb streams.Client, writer gateway.Appender, groups []string, log *slog.Logger, reg prometheus.Registerer, s seams) (*gateway.Keeper, error) {
 	stats := streams.NewStats(rdb, layout)
 	k, err := gateway.OpenKeeper(o, gateway.KeeperDeps{
-		Logger: log, Registerer: reg, Now: time.Now, Disk: journal.OS(),
+		Logger: log, Registerer: reg, Now: s.now, Disk: s.disk(journal.OS()),
 		Stream: writer, Partitions: layout.Partitions(), Partition: layout.Partition,
 		Permanent: func(err error) bool {
 			return !errors.Is(err, streams.ErrUnavailable) && !errors.Is(err, streams.ErrOverloaded) && !errors.Is(err, streams.ErrStopped)

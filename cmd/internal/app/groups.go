@@ -68,11 +68,11 @@ func (a *App) buildGroups(store *effects.Store) error {
 		if err != nil {
 			return err
 		}
-		h, err := handlers.Builtin(g.name, handlers.Deps{Store: store, Points: a.cfg.Groups.Points.Award, Registerer: a.reg, Logger: a.log})
+		h, err := handlers.Builtin(g.name, handlers.Deps{Store: store, Points: a.cfg.Groups.Points.Award, Registerer: a.reg, Logger: a.log, Step: a.seams.step})
 		if err != nil {
 			return fmt.Errorf("group %s: %w", g.name, err)
 		}
-		if err := pool.AddBatch(log, h, g.options); err != nil {
+		if err := pool.AddBatch(a.seams.log(log), a.seams.handler(h), g.options); err != nil {
 			return err
 		}
 	}
@@ -101,7 +101,7 @@ func (a *App) buildTrimmer(enabled []group) error {
 	if err != nil {
 		return err
 	}
-	a.add("trimmer", trim.Run)
+	a.add("trimmer", a.seams.trimmer(trim.Run, a.redis, a.layout))
 	return nil
 }
 

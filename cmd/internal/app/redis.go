@@ -38,7 +38,7 @@ func (a *App) buildRedis(ctx context.Context) error {
 		return err
 	}
 	a.closeLast("redis", client.Close)
-	a.redis = client
+	a.redis = a.seams.redis(client)
 	return a.watchDurability(ctx)
 }
 

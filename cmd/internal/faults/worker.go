@@ -1,0 +1,155 @@
+//go:build faults
+
+package faults
+
+import (
+	"context"
+	"time"
+
+	"github.com/paybell/paybell/handlers/effects"
+	"github.com/paybell/paybell/streams"
+	"github.com/paybell/paybell/workers"
+)
+
+// Log passes the points between the steps of reading and settling.
+func (f *Faults) Log(l workers.Log) workers.Log { return &log{l, f} }
+
+type log struct {
+	workers.Log
+	f *Faults
+}
+
+// beliefTTL is for how long the owner without fencing believes in a lease that Redis
+// forgets much earlier.
+const beliefTTL = 20 * time.Second
+
+// LeaseTTL implements workers.Log.
+func (l *log) LeaseTTL() time.Duration {
+	if l.f.broken == "lease" {
+		return beliefTTL
+	}
+	return l.Log.LeaseTTL()
+}
+
+// Adopt implements workers.Log.
+func (l *log) Adopt(ctx context.Context, lease streams.Lease) error {
+	err := l.Log.Adopt(ctx, lease)
+	if err == nil {
+		l.f.pass(Adopted)
+	}
+	return err
+}
+
+// Take implements workers.Log.
+func (l *log) Take(ctx context.Context, lease streams.Lease, limit int) ([]streams.Entry, error) {
+	es, err := l.Log.Take(ctx, lease, limit)
+	if err != nil || len(es) == 0 {
+		return es, err
+	}
+	if l.f.broken == "ack" {
+		ids := make([]string, len(es))
+		for i := range es {
+			ids[i] = es[i].ID
+		}
+		if err := l.Log.Settle(ctx, lease, streams.Settlement{Done: ids}); err != nil {
+			return nil, err
+		}
+	}
+	l.f.pass(Taken)
+	return es, nil
+}
+
+// Charge implements workers.Log.
+func (l *log) Charge(ctx context.Context, lease streams.Lease, ids []string) ([]int, error) {
+	counts, err := l.Log.Charge(ctx, lease, ids)
+	if err == nil {
+		l.f.pass(Charged)
+	}
+	return counts, err
+}
+
+// Settle implements workers.Log.
+func (l *log) Settle(ctx context.Context, lease streams.Lease, s streams.Settlement) error {
+	err := l.Log.Settle(ctx, lease, s)
+	if err == nil {
+		l.f.pass(Settled)
+		if len(s.Dead) > 0 {
+			l.f.pass(Dead)
+		}
+	}
+	return err
+}
+
+// Park implements workers.Log.
+func (l *log) Park(ctx context.Context, lease streams.Lease, ps []streams.Parking) ([]string, error) {
+	without, err := l.Log.Park(ctx, lease, ps)
+	if err == nil {
+		l.f.pass(Parked)
+	}
+	return without, err
+}
+
+// Unpack implements workers.Log.
+func (l *log) Unpack(ctx context.Context, lease streams.Lease, ids []string) ([]streams.Entry, error) {
+	es, err := l.Log.Unpack(ctx, lease, ids)
+	if err == nil {
+		l.f.pass(Unpacked)
+	}
+	return es, err
+}
+
+// Step passes the points inside a transaction and behind it.
+func (f *Faults) Step(s effects.Step) error {
+	switch s {
+	case effects.StepFenced:
+		f.pass(Fenced)
+	case effects.StepKeyed:
+		f.pass(Keyed)
+	case effects.StepApplied:
+		f.pass(Applied)
+	case effects.StepCommitted:
+		f.pass(Committed)
+	default: // the transaction has only begun
+	}
+	return nil
+}
+
+// Handler takes the epoch from what is handed over where leases are not fenced.
+func (f *Faults) Handler(h workers.BatchHandler) workers.BatchHandler {
+	if f.broken == "lease" {
+		return epochless{h}
+	}
+	return h
+}
+
+type epochless struct{ workers.BatchHandler }
+
+// HandleBatch implements workers.BatchHandler.
+func (h epochless) HandleBatch(ctx context.Context, ds []workers.Delivery) []error {
+	for i := range ds {
+		ds[i].Epoch = 1
+	}
+	return h.BatchHandler.HandleBatch(ctx, ds)
+}
+
+// Trimmer passes Trimmed for as long as the trimmer runs, or replaces it by one that
+// keeps the last few entries of a partition, whoever has read them.
+func (f *Faults) Trimmer(run func(context.Context) error, rdb streams.Client, layout streams.Layout) func(context.Context) error {
+	if f.broken != "trim" {
+		return run
+	}
+	return func(ctx context.Context) error {
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+				for i := range layout.Partitions() {
+					_ = rdb.XTrimMaxLen(ctx, layout.Events(i), 10) // the next round tries again
+				}
+			}
+		}
+	}
+}
