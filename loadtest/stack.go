@@ -11,15 +11,15 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"syscall"
 	"text/template"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/paybell/paybell/loadtest/server"
 )
 
 // stack is everything a run starts.
@@ -30,8 +30,8 @@ type stack struct {
 	run                                                   string
 	redisPort, sqlPort, publicPort, adminPort, workerPort int
 	stripeSecret, standardSecret                          string
-	processes                                             []*process
-	worker                                                *process
+	processes                                             []*server.Process
+	worker                                                *server.Process
 	redis                                                 *redis.Client
 }
 
@@ -85,7 +85,7 @@ groups:
 // start starts the servers, then paybell, and returns when it can keep a callback.
 func (s *stack) start(ctx context.Context) error {
 	for _, port := range []*int{&s.redisPort, &s.sqlPort, &s.publicPort, &s.adminPort, &s.workerPort} {
-		p, err := freePort()
+		p, err := server.FreePort()
 		if err != nil {
 			return err
 		}
@@ -139,16 +139,16 @@ func (s *stack) command(ctx context.Context, args ...string) *exec.Cmd {
 }
 
 // startPaybell starts a role and waits until the URL answers 200.
-func (s *stack) startPaybell(ctx context.Context, url, role string, flags ...string) (*process, error) {
+func (s *stack) startPaybell(ctx context.Context, url, role string, flags ...string) (*server.Process, error) {
 	// Not bound to ctx: an interrupted run stops it like any other, gracefully.
 	cmd := s.command(context.WithoutCancel(ctx), append([]string{role}, flags...)...)
-	p, err := startProcess(s.dir, "paybell-"+role, cmd)
+	p, err := server.Start(s.dir, "paybell-"+role, cmd)
 	if err != nil {
 		return nil, err
 	}
 	s.processes = append(s.processes, p)
 	client := &http.Client{Timeout: 5 * time.Second}
-	return p, p.ready(ctx, func(ctx context.Context) error {
+	return p, p.Ready(ctx, func(ctx context.Context) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return err
@@ -173,61 +173,26 @@ func (s *stack) startWorkers(ctx context.Context) (err error) {
 }
 
 func (s *stack) startRedis(ctx context.Context) error {
-	bin, err := exec.LookPath("redis-server")
-	if err != nil {
-		return fmt.Errorf("redis-server: %w (make setup installs it)", err)
-	}
-	dir := filepath.Join(s.dir, "redis")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
 	conf, err := filepath.Abs("../deploy/redis.conf")
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), bin, conf, "--bind", "127.0.0.1", "--port", strconv.Itoa(s.redisPort), //nolint:gosec // found on the path
-		"--dir", dir, "--appendfsync", s.appendfsync)
-	p, err := startProcess(s.dir, "redis", cmd)
+	p, err := server.Redis(ctx, s.dir, conf, s.redisPort, "--appendfsync", s.appendfsync)
 	if err != nil {
 		return err
 	}
 	s.processes = append(s.processes, p)
 	s.redis = redis.NewClient(&redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", s.redisPort)})
-	return p.ready(ctx, func(ctx context.Context) error { return s.redis.Ping(ctx).Err() })
+	return p.Ready(ctx, func(ctx context.Context) error { return s.redis.Ping(ctx).Err() })
 }
 
-// startPostgres starts a PostgreSQL of this run's own. It refuses to run as root,
-// so root runs it as the user postgres.
 func (s *stack) startPostgres(ctx context.Context) error {
-	dir := filepath.Join(s.dir, "postgres")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	attr, err := s.postgresUser(dir)
-	if err != nil {
-		return err
-	}
-	initdb, err := postgresBinary("initdb")
-	if err != nil {
-		return err
-	}
-	initialise := exec.CommandContext(ctx, initdb, "-D", dir, "-U", "paybell", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync") //nolint:gosec // found on the path
-	initialise.SysProcAttr, initialise.Dir = attr, dir
-	if out, err := initialise.CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb: %w\n%s", err, out)
-	}
-	server, err := postgresBinary("postgres")
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), server, "-D", dir, "-h", "127.0.0.1", "-p", strconv.Itoa(s.sqlPort), "-k", "") //nolint:gosec // found on the path
-	cmd.SysProcAttr, cmd.Dir = attr, dir
-	p, err := startProcess(s.dir, "postgres-server", cmd)
+	p, err := server.Postgres(ctx, s.dir, s.sqlPort)
 	if err != nil {
 		return err
 	}
 	s.processes = append(s.processes, p)
-	return p.ready(ctx, func(ctx context.Context) error {
+	return p.Ready(ctx, func(ctx context.Context) error {
 		db, err := sql.Open("pgx", s.dsn())
 		if err != nil {
 			return err
@@ -237,45 +202,7 @@ func (s *stack) startPostgres(ctx context.Context) error {
 	})
 }
 
-func (s *stack) postgresUser(dir string) (*syscall.SysProcAttr, error) {
-	if os.Geteuid() != 0 {
-		return nil, nil
-	}
-	u, err := user.Lookup("postgres")
-	if err != nil {
-		return nil, err
-	}
-	uid, err := strconv.ParseUint(u.Uid, 10, 32)
-	if err != nil {
-		return nil, err
-	}
-	gid, err := strconv.ParseUint(u.Gid, 10, 32)
-	if err != nil {
-		return nil, err
-	}
-	// The directory above is only walked through by the server's user.
-	if err := errors.Join(os.Chmod(s.dir, 0o711), os.Chown(dir, int(uid), int(gid))); err != nil { //nolint:gosec // no listing
-		return nil, err
-	}
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
-}
-
-// postgresBinary finds a server binary on the path or where Debian puts it, the
-// newest version first.
-func postgresBinary(name string) (string, error) {
-	if path, err := exec.LookPath(name); err == nil {
-		return path, nil
-	}
-	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
-	if err != nil || len(found) == 0 {
-		return "", fmt.Errorf("%s is not installed (make setup installs it)", name)
-	}
-	return found[len(found)-1], nil
-}
-
-func (s *stack) dsn() string {
-	return fmt.Sprintf("postgres://paybell@127.0.0.1:%d/postgres?sslmode=disable", s.sqlPort)
-}
+func (s *stack) dsn() string { return server.DSN(s.sqlPort) }
 
 // stop stops everything, last started first.
 func (s *stack) stop() {
@@ -283,7 +210,7 @@ func (s *stack) stop() {
 		_ = s.redis.Close() // nothing more is read from it
 	}
 	for _, p := range slices.Backward(s.processes) {
-		p.stop()
+		p.Stop()
 	}
 	s.worker = nil
 }
@@ -291,6 +218,6 @@ func (s *stack) stop() {
 // tail writes the ends of all logs, for a run that failed.
 func (s *stack) tail(w io.Writer) {
 	for _, p := range s.processes {
-		p.tail(w)
+		p.Tail(w)
 	}
 }

@@ -55,7 +55,7 @@ func (s *stack) waitSettled(ctx context.Context, db *sql.DB, want expected) (tim
 		// Kills are spread over the work that is left to do.
 		if kills < s.kills && done >= appended*len(groups)*(kills+1)/(s.kills+1) {
 			kills++
-			s.worker.kill()
+			s.worker.Kill()
 			if err := s.startWorkers(ctx); err != nil {
 				return at, err
 			}

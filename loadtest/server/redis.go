@@ -1,0 +1,28 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+)
+
+// Redis starts a redis-server with a configuration file and further flags. Its data
+// lies in dir/redis, where the next one of the same directory finds it.
+func Redis(ctx context.Context, dir, conf string, port int, flags ...string) (*Process, error) {
+	bin, err := exec.LookPath("redis-server")
+	if err != nil {
+		return nil, fmt.Errorf("redis-server: %w (make setup installs it)", err)
+	}
+	data := filepath.Join(dir, "redis")
+	if err := os.Mkdir(data, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	args := append([]string{conf, "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", data}, flags...)
+	// Not bound to ctx: an interrupted run stops it like any other, gracefully.
+	return Start(dir, "redis", exec.CommandContext(context.WithoutCancel(ctx), bin, args...)) //nolint:gosec // found on the path
+}
