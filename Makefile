@@ -23,7 +23,7 @@ PARTS := prepare build lint race oracles examples readme load-short
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
 test: ## set up, then everything: lint, tests with -race on real servers, oracles, examples, README, a short load
@@ -85,6 +85,10 @@ bench: ## run the benchmarks
 bench-dedup: ## Redis memory of a dedup mark, at DEDUP_EVENTS events, a million by default
 	PAYBELL_DEDUP_EVENTS=$(DEDUP_EVENTS) PAYBELL_REQUIRE_SERVERS=1 $(GO) test -run '^$$' -bench Dedup -benchtime 1x -timeout 30m ./streams
 
+.PHONY: bench-journal
+bench-journal: ## the journal beside bbolt and Pebble, on the disk of TMPDIR: speed, bytes, recovery, weight
+	cd loadtest/journalbench && $(GO) run .
+
 .PHONY: cover
 cover: ## write coverage.txt and print the total
 	$(GO) test -covermode atomic -coverpkg ./... -coverprofile coverage.txt ./...
@@ -114,7 +118,8 @@ lint: bin/golangci-lint ## golangci-lint and tidy go.mod files
 	bin/golangci-lint run --allow-parallel-runners
 	bin/golangci-lint run --allow-parallel-runners --build-tags faults ./cmd/...
 	cd loadtest && ../bin/golangci-lint run -c ../.golangci.yml
-	@for mod in . loadtest docs/examples/go gateway/provider/oracles; do \
+	cd loadtest/journalbench && ../../bin/golangci-lint run -c ../../.golangci.yml
+	@for mod in . loadtest loadtest/journalbench docs/examples/go gateway/provider/oracles; do \
 		(cd $$mod && $(GO) mod tidy -diff) || { echo "$$mod: go.mod is not tidy, run go mod tidy there" >&2; exit 1; }; \
 	done
 
