@@ -114,14 +114,8 @@ func (f *Faults) Step(s effects.Step) error {
 	return nil
 }
 
-// Handler takes the epoch from what is handed over where leases are not fenced.
-func (f *Faults) Handler(h workers.BatchHandler) workers.BatchHandler {
-	if f.broken == "lease" {
-		return epochless{h}
-	}
-	return h
-}
-
+// epochless takes the epoch from what is handed over, so that SQL cannot tell a stale
+// owner either.
 type epochless struct{ workers.BatchHandler }
 
 // HandleBatch implements workers.BatchHandler.
