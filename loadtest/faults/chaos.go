@@ -1,0 +1,286 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/paybell/paybell/loadtest/faults/proxy"
+	"github.com/paybell/paybell/loadtest/server"
+)
+
+// fault is one thing that goes wrong, and is put right again before it returns. An
+// error means that the suite could not do it, not that paybell minded.
+type fault struct {
+	name string
+	do   func(ctx context.Context, c *chaos) error
+}
+
+// chaos does faults one after another, in an order that the seed draws.
+type chaos struct {
+	st   *stack
+	rand *rand.Rand
+	// all are the faults of a deck, deck what is left of one.
+	all  func() []fault
+	deck []fault
+
+	mu sync.Mutex
+	// destroyed are the entries that were deleted by hand, by event id.
+	destroyed []string
+}
+
+// faults are all there are. Each deck holds every one of them once.
+func faults() []fault {
+	var deck []fault
+	for _, m := range []proxy.Mode{proxy.Refuse, proxy.LostReply, proxy.BlackHole, proxy.HalfOpen, proxy.Delay, proxy.Loading} {
+		deck = append(deck,
+			fault{string(m) + " before the gateways", between("gateway", m)},
+			fault{string(m) + " before the workers", between("worker", m)})
+	}
+	return append(deck,
+		// Twice: this is where the journal is at work.
+		fault{"black hole before the gateways", between("gateway", proxy.BlackHole)},
+		fault{"reset before the gateways", between("gateway", proxy.Refuse)},
+		fault{"redis killed", redisKilled},
+		fault{"redis restarted", redisRestarted},
+		fault{"postgres killed", postgresKilled},
+		fault{"postgres restarted", postgresRestarted},
+		fault{"worker frozen beyond its lease", frozen("worker", leaseTTL+time.Second)},
+		fault{"gateway frozen", frozen("gateway", time.Second)},
+		fault{"OOM", settings("maxmemory", "1mb", "0")},
+		fault{"READONLY", readOnly},
+		fault{"MISCONF", misconf},
+		fault{"journal's disk full", diskFull},
+		fault{"group destroyed", groupDestroyed},
+		fault{"pending entry deleted", pendingDeleted},
+		fault{"clock moved", clockMoved},
+	)
+}
+
+// run draws from shuffled decks until the time is over.
+func (c *chaos) run(ctx context.Context, until time.Time) error {
+	for time.Now().Before(until) {
+		if len(c.deck) == 0 {
+			if c.deck = c.all(); len(c.deck) == 0 { // the kills are enough
+				pause(ctx, time.Until(until))
+				return nil
+			}
+			c.rand.Shuffle(len(c.deck), func(i, j int) { c.deck[i], c.deck[j] = c.deck[j], c.deck[i] })
+		}
+		f := c.deck[0]
+		c.deck = c.deck[1:]
+		if err := f.do(ctx, c); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("fault %q: %w", f.name, err)
+		}
+		c.st.tally.fault(f.name)
+		if !pause(ctx, 200*time.Millisecond+rand2(c.rand, 800*time.Millisecond)) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (c *chaos) slotsOf(kind string) []*slot {
+	var out []*slot
+	for _, s := range c.st.slots {
+		if s.kind == kind {
+			out = append(out, s)
+		}
+	}
+	// Sometimes all of a kind, sometimes one.
+	if i := c.rand.IntN(len(out) + 1); i < len(out) {
+		return out[i : i+1]
+	}
+	return out
+}
+
+func between(kind string, m proxy.Mode) func(context.Context, *chaos) error {
+	return func(ctx context.Context, c *chaos) error {
+		slots := c.slotsOf(kind)
+		for _, s := range slots {
+			s.proxy.Set(m)
+		}
+		pause(ctx, 600*time.Millisecond+rand2(c.rand, 900*time.Millisecond))
+		for _, s := range slots {
+			s.proxy.Set(proxy.Pass)
+		}
+		return nil
+	}
+}
+
+func frozen(kind string, d time.Duration) func(context.Context, *chaos) error {
+	return func(ctx context.Context, c *chaos) error {
+		slots := c.slotsOf(kind)
+		slots[0].freeze(ctx, d)
+		return nil
+	}
+}
+
+// gone ends a server the hard or the soft way.
+func (c *chaos) gone(p *server.Process, kind string, hard bool) {
+	c.st.tally.resident(kind, highWater(p.PID()))
+	if hard {
+		inFlight := c.st.inFlight() > 0
+		p.Kill()
+		c.st.tally.killed(kind, atRandom, inFlight)
+		return
+	}
+	// Redis ends on SIGTERM; PostgreSQL's fast shutdown is SIGINT.
+	if kind == "postgres" {
+		p.Signal(syscall.SIGINT)
+	}
+	p.Stop()
+}
+
+func redisKilled(ctx context.Context, c *chaos) error    { return c.redisAway(ctx, true) }
+func redisRestarted(ctx context.Context, c *chaos) error { return c.redisAway(ctx, false) }
+
+func (c *chaos) redisAway(ctx context.Context, hard bool) error {
+	p, _ := c.st.servers()
+	c.gone(p, "redis", hard)
+	pause(ctx, rand2(c.rand, time.Second))
+	return c.st.startRedis(context.WithoutCancel(ctx))
+}
+
+func postgresKilled(ctx context.Context, c *chaos) error    { return c.postgresAway(ctx, true) }
+func postgresRestarted(ctx context.Context, c *chaos) error { return c.postgresAway(ctx, false) }
+
+func (c *chaos) postgresAway(ctx context.Context, hard bool) error {
+	_, p := c.st.servers()
+	c.gone(p, "postgres", hard)
+	pause(ctx, rand2(c.rand, time.Second))
+	return c.st.startPostgres(context.WithoutCancel(ctx))
+}
+
+// settings changes a server setting for a while.
+func settings(name, value, back string) func(context.Context, *chaos) error {
+	return func(ctx context.Context, c *chaos) error {
+		if err := c.st.direct.ConfigSet(ctx, name, value).Err(); err != nil {
+			return err
+		}
+		pause(ctx, time.Second)
+		return c.st.direct.ConfigSet(context.WithoutCancel(ctx), name, back).Err()
+	}
+}
+
+// readOnly makes the server the replica of one that is not there: it keeps its data
+// and answers READONLY.
+func readOnly(ctx context.Context, c *chaos) error {
+	if err := c.st.direct.Do(ctx, "REPLICAOF", "127.0.0.1", "1").Err(); err != nil {
+		return err
+	}
+	pause(ctx, time.Second)
+	return c.st.direct.Do(context.WithoutCancel(ctx), "REPLICAOF", "NO", "ONE").Err()
+}
+
+// misconf makes a snapshot fail, after which the server takes no writes: the
+// snapshot's name is a directory's.
+func misconf(ctx context.Context, c *chaos) error {
+	const taken = "taken"
+	if err := os.MkdirAll(filepath.Join(c.st.dir, "redis", taken, "x"), 0o700); err != nil {
+		return err
+	}
+	r := c.st.direct
+	// Writes are refused only where snapshots are configured.
+	if err := errors.Join(r.ConfigSet(ctx, "dbfilename", taken).Err(), r.ConfigSet(ctx, "save", "3600 1000000").Err(), r.BgSave(ctx).Err()); err != nil {
+		return err
+	}
+	pause(ctx, 1200*time.Millisecond)
+	ctx = context.WithoutCancel(ctx)
+	return errors.Join(r.ConfigSet(ctx, "save", "").Err(), r.ConfigSet(ctx, "dbfilename", "dump.rdb").Err())
+}
+
+// diskFull fills the disk under the first gateway's journal while that gateway has
+// nothing but its journal.
+func diskFull(ctx context.Context, c *chaos) error {
+	if c.st.mounted == "" {
+		return nil
+	}
+	filler := filepath.Join(c.st.mounted, "filler")
+	var free syscall.Statfs_t
+	if err := syscall.Statfs(c.st.mounted, &free); err != nil {
+		return err
+	}
+	left := int64(free.Bavail)*free.Bsize - 32<<10 //nolint:gosec // a small disk
+	if left > 0 {
+		if err := os.WriteFile(filler, make([]byte, left), 0o600); err != nil && !errors.Is(err, syscall.ENOSPC) {
+			return err
+		}
+	}
+	s := c.st.slots[0]
+	s.proxy.Set(proxy.BlackHole)
+	pause(ctx, 1500*time.Millisecond)
+	s.proxy.Set(proxy.Pass)
+	return os.RemoveAll(filler)
+}
+
+// streamKeys are the events streams of this run's prefix.
+func (c *chaos) streamKeys(ctx context.Context) ([]string, error) {
+	keys, err := c.st.direct.Keys(ctx, "*:events").Result()
+	if err == nil && len(keys) == 0 {
+		err = errors.New("there is no events stream")
+	}
+	return keys, err
+}
+
+var builtin = []string{"orderstatus", "points", "eventlog"}
+
+// groupDestroyed destroys one of paybell's groups in one partition: every entry that
+// the stream still has is delivered to it again.
+func groupDestroyed(ctx context.Context, c *chaos) error {
+	keys, err := c.streamKeys(ctx)
+	if err != nil {
+		return err
+	}
+	return c.st.direct.XGroupDestroy(ctx, keys[c.rand.IntN(len(keys))], builtin[c.rand.IntN(len(builtin))]).Err()
+}
+
+// pendingDeleted deletes an entry that is pending for some group: its event may be
+// lost to all that have not read it, and the ledger has to say so.
+func pendingDeleted(ctx context.Context, c *chaos) error {
+	keys, err := c.streamKeys(ctx)
+	if err != nil {
+		return err
+	}
+	for range 50 {
+		key, group := keys[c.rand.IntN(len(keys))], builtin[c.rand.IntN(len(builtin))]
+		pending, err := c.st.direct.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: key, Group: group, Start: "-", End: "+", Count: 1}).Result()
+		if err != nil && !redis.HasErrorPrefix(err, "NOGROUP") {
+			return err
+		}
+		if len(pending) == 0 {
+			continue
+		}
+		entries, err := c.st.direct.XRange(ctx, key, pending[0].ID, pending[0].ID).Result()
+		if err != nil || len(entries) == 0 {
+			continue
+		}
+		id, _ := entries[0].Values["id"].(string)
+		c.mu.Lock()
+		c.destroyed = append(c.destroyed, id)
+		c.mu.Unlock()
+		return c.st.direct.XDel(ctx, key, pending[0].ID).Err()
+	}
+	return nil // nothing was pending
+}
+
+// clockMoved sets a gateway's clock wrong for a while, by less than providers'
+// tolerance.
+func clockMoved(ctx context.Context, c *chaos) error {
+	s := c.slotsOf("gateway")[0]
+	by := strconv.Itoa(c.rand.IntN(240)-120) + "s"
+	if err := os.WriteFile(s.clock(), []byte(by), 0o600); err != nil {
+		return err
+	}
+	pause(ctx, 2*time.Second)
+	return os.WriteFile(s.clock(), []byte("0s"), 0o600)
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/paybell/paybell/loadtest/faults/judge"
+)
+
+// result is what a run has come to.
+type result struct {
+	course  *course
+	verdict judge.Verdict
+	lasted  time.Duration
+}
+
+// print writes the one table.
+func (r *result) print(w io.Writer) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name string, value any) { fmt.Fprintf(t, "%s\t%v\n", name, value) }
+	c, v := r.course, r.verdict
+	row("callbacks sent", v.Sent)
+	row("  of them forged", v.Forged)
+	row("replied success", v.Accepted)
+	row("events", v.Events)
+	row("lost", len(v.Lost))
+	row("applied twice", len(v.Twice))
+	row("out of order", len(v.OutOfOrder))
+	row("forged accepted", len(v.ForgedAccepted))
+	row("dead letters expected", v.DeadExpected)
+	row("dead letters found", v.DeadFound)
+	row("ledger difference", v.LedgerDifference)
+	row("entries deleted by hand", len(c.chaos.destroyed))
+	total, _ := c.tally.total()
+	row("kills with callbacks in flight", total)
+	for _, k := range c.tally.places() {
+		row("  "+k.kind+", "+k.place, c.tally.kills[k])
+	}
+	row("kills with none in flight, not counted", c.tally.idle)
+	for _, name := range slices.Sorted(maps.Keys(c.tally.faults)) {
+		row("fault: "+name, c.tally.faults[name])
+	}
+	if c.mounted == "" {
+		row("a full disk", "not possible here: a small disk could not be mounted")
+	}
+	row("longest time from recovery to caught up", c.tally.behind.Round(100*time.Millisecond))
+	for _, kind := range slices.Sorted(maps.Keys(c.tally.memory)) {
+		row("peak memory, "+kind, fmt.Sprintf("%d MiB", c.tally.memory[kind]>>20))
+	}
+	row("lasted", r.lasted.Round(time.Second))
+	row("seed", c.o.seed)
+	_ = t.Flush() // a table that cannot be printed has nobody to be told
+	for _, list := range []struct {
+		name   string
+		events []string
+	}{{"lost", v.Lost}, {"applied twice", v.Twice}, {"out of order", v.OutOfOrder}, {"forged accepted", v.ForgedAccepted}, {"other", v.Other}} {
+		for _, text := range list.events[:min(20, len(list.events))] {
+			fmt.Fprintf(w, "%s: %s\n", list.name, text)
+		}
+	}
+}
+
+// failed is nil when everything was kept that was promised.
+func (r *result) failed() error {
+	var errs []error
+	v := r.verdict
+	if !v.OK() {
+		errs = append(errs, errors.New("a promise was broken: see the table"))
+	}
+	if _, least := r.course.tally.total(); least < r.course.o.least {
+		errs = append(errs, fmt.Errorf("a named point has seen %d kills, want %d", least, r.course.o.least))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/paybell/paybell/loadtest/faults/proxy"
+	"github.com/paybell/paybell/loadtest/server"
+)
+
+// Where a kill happened that is no named point.
+const (
+	atRandom  = "random"
+	powerLoss = "power loss"
+)
+
+// slot is the place of one paybell process, which is started again whenever it ends.
+type slot struct {
+	st            *stack
+	name, kind    string
+	public, admin int
+	proxy         *proxy.Proxy
+	points        []string
+
+	mu   sync.Mutex
+	rand *rand.Rand
+	proc *server.Process
+	// spared: no kill is due, the process is left alone.
+	spared bool
+	// frozen: it must not be killed, or SIGKILL would count as something else.
+	frozen bool
+}
+
+func (s *slot) dir() string    { return filepath.Join(s.st.dir, s.name) }
+func (s *slot) synced() string { return filepath.Join(s.st.dir, s.name+"-synced") }
+func (s *slot) clock() string  { return filepath.Join(s.st.dir, s.name+"-clock") }
+
+// keep runs processes one after another until ctx ends.
+func (s *slot) keep(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := s.live(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// live is the life of one process: it is armed with a point, and killed at random
+// when it does not get there in time.
+func (s *slot) live(ctx context.Context) error {
+	point, n, span := s.draw()
+	env := []string{"PAYBELL_SYNCED=" + s.synced(), "PAYBELL_CLOCK=" + s.clock(), "PAYBELL_BROKEN=" + s.st.o.variant}
+	if point != "" {
+		env = append(env, fmt.Sprintf("PAYBELL_CRASH=%s:%d", point, n))
+	}
+	from := size(s.st.logOf(s.name))
+	p, err := s.st.paybell(ctx, s, env)
+	if err != nil {
+		return err
+	}
+	s.set(p)
+	timer := time.NewTimer(span)
+	defer timer.Stop()
+	poll := time.NewTicker(200 * time.Millisecond)
+	defer poll.Stop()
+	place := ""
+	due := false
+	for place == "" {
+		select {
+		case <-ctx.Done():
+			s.memory(p)
+			p.Stop()
+			s.set(nil)
+			return nil
+		case <-p.Done():
+			s.set(nil)
+			place = crashedAt(s.st.logOf(s.name), from)
+			if place == "" || !p.Killed() {
+				return fmt.Errorf("%s ended by itself (its log is %s)", s.name, s.st.logOf(s.name))
+			}
+		case <-timer.C:
+			due = true
+		case <-poll.C:
+			s.memory(p)
+			if point != "" && s.isSpared() {
+				// It would die although nothing may now: one that is not armed goes on.
+				p.Stop()
+				s.set(nil)
+				return nil
+			}
+			if due && s.mayDie() {
+				place = atRandom
+				s.kill(p)
+			}
+		}
+	}
+	inFlight := s.st.inFlight() > 0
+	if s.kind == "gateway" && s.roll(3) == 0 {
+		if err := losePower(filepath.Join(s.dir(), "journal"), s.synced()); err != nil {
+			return err
+		}
+		s.st.tally.fault(powerLoss + " of a journal's disk")
+	}
+	s.st.tally.killed(s.kind, place, inFlight)
+	return nil
+}
+
+// draw chooses how a life ends.
+func (s *slot) draw() (point string, n int, span time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	span = s.st.o.lifetime/2 + rand2(s.rand, s.st.o.lifetime)
+	if s.spared || s.rand.IntN(5) == 0 {
+		return "", 0, span
+	}
+	point = s.st.tally.rarest(s.points, s.kind, s.rand)
+	n = 1 + s.rand.IntN(20)
+	switch point {
+	case "verified", "appended":
+		n = 20 + s.rand.IntN(200)
+	case "parked", "unpacked", "dead", "trimmed", "drain.appended", "journal.created", "adopted":
+		n = 1 + s.rand.IntN(2)
+	case "journal.written", "journal.synced":
+		n = 1 + s.rand.IntN(8)
+	}
+	return point, n, span
+}
+
+func rand2(r *rand.Rand, d time.Duration) time.Duration { return time.Duration(r.Int64N(int64(d) + 1)) }
+
+func (s *slot) roll(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rand.IntN(n)
+}
+
+func (s *slot) set(p *server.Process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proc = p
+}
+
+// spare leaves the process alone, or ends that. One that is armed already dies.
+func (s *slot) spare(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spared = on
+}
+
+func (s *slot) isSpared() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spared
+}
+
+func (s *slot) mayDie() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.spared && !s.frozen
+}
+
+func (s *slot) kill(p *server.Process) {
+	s.memory(p)
+	p.Kill()
+	s.set(nil)
+}
+
+// freeze stops the process for a while, so that it believes in what has passed.
+func (s *slot) freeze(ctx context.Context, d time.Duration) {
+	s.mu.Lock()
+	p := s.proc
+	s.frozen = true
+	s.mu.Unlock()
+	if p != nil {
+		p.Signal(syscall.SIGSTOP)
+		pause(ctx, d)
+		p.Signal(syscall.SIGCONT)
+	}
+	s.mu.Lock()
+	s.frozen = false
+	s.mu.Unlock()
+}
+
+// memory notes the most memory that the process has had.
+func (s *slot) memory(p *server.Process) {
+	s.st.tally.resident(s.kind, highWater(p.PID()))
+}
+
+// highWater is VmHWM of a process, in bytes: proc(5), /proc/pid/status.
+func highWater(pid int) int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kb, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			return kb << 10
+		}
+	}
+	return 0
+}
+
+func size(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// crashedAt is the point that a process named in its log before it killed itself.
+func crashedAt(path string, from int64) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.NewSectionReader(f, from, 64<<20))
+	if err != nil {
+		return ""
+	}
+	_, rest, ok := bytes.Cut(text, []byte("faults: crash at "))
+	if !ok {
+		return ""
+	}
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	return string(line)
+}
+
+// listPoints asks the binary where it can be stopped.
+func listPoints(ctx context.Context, cmd *exec.Cmd) (map[string][]string, error) {
+	cmd.Env = append(cmd.Env, "PAYBELL_CRASH=list")
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("list the points: %w (is it built with -tags faults?)", err)
+	}
+	points := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		if kind, point, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+			points[kind] = append(points[kind], point)
+		}
+	}
+	if len(points["gateway"]) == 0 || len(points["worker"]) == 0 {
+		return nil, fmt.Errorf("the points of a gateway and a worker are not all there: %q", out)
+	}
+	return points, ctx.Err()
+}
