@@ -3,6 +3,7 @@ package streams_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -150,6 +151,54 @@ func TestG1WeakenedServerConfirmsNothing(t *testing.T) {
 		if got := b.Metric("paybell_streams_durability_kept", "fsync"); (got == 1) != c.kept {
 			t.Fatalf("%s %s: metric %v", c.setting, c.value, got)
 		}
+	}
+}
+
+// TestServerThatIsLoadingIsAwayAndBreaksNoPromise: while it reads its file, a server
+// says that it has none. Taken at its word, every process that starts meanwhile would
+// refuse the configuration for good.
+func TestServerThatIsLoadingIsAwayAndBreaksNoPromise(t *testing.T) {
+	server := streamstest.Redis(t, append(streamstest.AOF("always"), "--key-load-delay", "200000", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no")...)
+	b := streamstest.New(t, server.Addr())
+	for i := range 10 {
+		b.Write.Set(t.Context(), strconv.Itoa(i), strings.Repeat("x", 4<<10), 0)
+	}
+	if err := b.Write.BgRewriteAOF(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	streamstest.Eventually(t, "the file is rewritten", func() bool {
+		info := b.Write.Info(t.Context(), "persistence").Val()
+		return strings.Contains(info, "aof_rewrite_in_progress:0") && strings.Contains(info, "aof_rewrites:1")
+	})
+	server.Kill()
+	restarted := make(chan struct{})
+	go func() {
+		server.Restart()
+		close(restarted)
+	}()
+	loading := 0
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for ended := false; !ended; {
+		select {
+		case <-restarted:
+			ended = true
+		case <-tick.C:
+		}
+		info := b.Write.Info(t.Context(), "persistence").Val()
+		d, err := streams.Check(t.Context(), b.Write)
+		if err == nil {
+			err = d.Breach(promise("fsync"))
+		}
+		if err != nil && !errors.Is(err, streams.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		if strings.Contains(info, "loading:1") {
+			loading++
+		}
+	}
+	if loading == 0 {
+		t.Error("the server was never seen loading")
 	}
 }
 

@@ -3,6 +3,7 @@ package streams
 import (
 	"bufio"
 	"context"
+	"errors"
 	"strings"
 )
 
@@ -38,6 +39,8 @@ func (d Durability) Level() string {
 	return DurabilityRedis
 }
 
+var errLoading = errors.New("it is loading its data")
+
 // Check asks a server how it keeps what it confirms. The caller decides what of
 // Problems it can live with. An error means that the server could not be asked.
 func Check(ctx context.Context, rdb Client) (Durability, error) {
@@ -51,6 +54,11 @@ func Check(ctx context.Context, rdb Client) (Durability, error) {
 			Embedded: true,
 			Problems: []string{"the embedded engine keeps nothing of its own, and its journal is read again at each start: use a Redis server for anything but trying out"},
 		}, nil
+	}
+	// While it reads its data a server tells settings that are not in force yet, such
+	// as an append-only file that is off.
+	if info["loading"] == "1" {
+		return Durability{}, unavailable("streams: check", errLoading)
 	}
 	d := Durability{
 		Version:         info["redis_version"],
