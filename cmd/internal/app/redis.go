@@ -44,7 +44,12 @@ func (a *App) buildRedis(ctx context.Context) error {
 
 // ready reports whether a callback can be kept now.
 func (a *App) ready(ctx context.Context) error {
-	err := a.redis.Ping(ctx).Err()
+	var err error
+	if a.embedded {
+		err = a.redis.Ping(ctx).Err()
+	} else {
+		err = streams.Writable(ctx, a.redis) // a server may answer and take nothing
+	}
 	if err == nil {
 		err = a.durability.Err()
 	}
