@@ -28,6 +28,8 @@ var (
 	// ErrNotMigrated: the schema is older than this build; paybell migrate brings it
 	// up to date.
 	ErrNotMigrated = errors.New("effects: the database is not migrated")
+	// ErrAway: the database cannot be asked now.
+	ErrAway = errors.New("effects: the database is away")
 	// ErrRace is returned by an Apply that lost a race for a row it meant to be
 	// first with. The transaction is rolled back and run again.
 	ErrRace = errors.New("effects: another transaction was first")

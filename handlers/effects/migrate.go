@@ -78,6 +78,9 @@ func (s *Store) MigrationStatus(ctx context.Context) ([]Migration, error) {
 // CheckMigrated returns ErrNotMigrated unless every migration is applied.
 func (s *Store) CheckMigrated(ctx context.Context) error {
 	all, err := s.MigrationStatus(ctx)
+	if err != nil && general(err) {
+		return fmt.Errorf("%w: %w", ErrAway, err)
+	}
 	if err != nil {
 		return err
 	}

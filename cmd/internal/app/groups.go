@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -27,7 +28,36 @@ func (a *App) openStore(ctx context.Context) (*effects.Store, error) {
 		_, err = store.Migrate(ctx)
 		return store, err
 	}
-	return store, store.CheckMigrated(ctx)
+	err = store.CheckMigrated(ctx)
+	if !errors.Is(err, effects.ErrAway) {
+		return store, err
+	}
+	// The door opens all the same, and the groups pause until the database is back.
+	a.log.Error("the database is away", "err", err)
+	a.add("migration check", func(ctx context.Context) error { return awaitMigrated(ctx, store) })
+	return store, nil
+}
+
+// awaitMigrated returns when the database has answered. One that turns out not to be
+// migrated is an error.
+func awaitMigrated(ctx context.Context, store *effects.Store) error {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		err := store.CheckMigrated(ctx)
+		if err == nil {
+			<-ctx.Done()
+			return nil
+		}
+		if !errors.Is(err, effects.ErrAway) && ctx.Err() == nil {
+			return err
+		}
+	}
 }
 
 // group is one built-in group that is enabled.
