@@ -243,7 +243,7 @@ func newDoorOn(tb testing.TB, a gateway.Appender, change func(*gateway.Options, 
 	tb.Helper()
 	d := door{registry: prometheus.NewRegistry(), log: &lines{}}
 	o := gateway.DefaultOptions()
-	o.Address = "127.0.0.1:0"
+	o.Address, o.DrainDelay = "127.0.0.1:0", 0
 	deps := gateway.Deps{
 		Logger:     slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: d.registry,

@@ -120,10 +120,15 @@ func New(o Options, accounts []Account, a Appender, d Deps) (*Gateway, error) {
 }
 
 // ServeHTTP implements http.Handler.
-func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.engine.ServeHTTP(w, r) }
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if g.health.closing.Load() {
+		w.Header()["Connection"] = closing // the next one goes to another door
+	}
+	g.engine.ServeHTTP(w, r)
+}
 
-// Drain makes /readyz say that the door is closing, so that a balancer sends
-// nothing new while http.Server.Shutdown waits for what is under way.
+// Drain makes /readyz say that the door is closing, and every reply end its connection,
+// so that a balancer sends nothing new.
 func (g *Gateway) Drain() { g.health.closing.Store(true) }
 
 // routes builds the engine. Paths are exact: a redirect would turn a provider's

@@ -35,6 +35,10 @@ type Options struct {
 	AppendTimeout time.Duration `yaml:"append_timeout"`
 	// IdleTimeout is how long a connection without a request stays open.
 	IdleTimeout time.Duration `yaml:"idle_timeout"`
+	// DrainDelay is how long the door stays open after /readyz has begun to say that it
+	// closes, so that balancers turn to another gateway first; every reply then ends its
+	// connection. With the embedded engine nobody can stand in, and there is no delay.
+	DrainDelay time.Duration `yaml:"drain_delay"`
 	// DrainTimeout is how long callbacks under way may take to end when the door closes.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
 	// RetryAfter is what a provider that is asked to send again is told to wait.
@@ -54,6 +58,7 @@ func DefaultOptions() Options {
 		ReadTimeout:    10 * time.Second,
 		AppendTimeout:  3 * time.Second,
 		IdleTimeout:    75 * time.Second,
+		DrainDelay:     5 * time.Second,
 		DrainTimeout:   10 * time.Second,
 		RetryAfter:     10 * time.Second,
 	}
@@ -85,6 +90,7 @@ func (o Options) Validate() error {
 	duration("read_timeout", o.ReadTimeout, 100*time.Millisecond, 5*time.Minute)
 	duration("append_timeout", o.AppendTimeout, 10*time.Millisecond, time.Minute)
 	duration("idle_timeout", o.IdleTimeout, time.Second, time.Hour)
+	duration("drain_delay", o.DrainDelay, 0, 10*time.Minute)
 	duration("drain_timeout", o.DrainTimeout, 0, 10*time.Minute)
 	duration("retry_after", o.RetryAfter, time.Second, 24*time.Hour)
 	if o.HeaderTimeout > o.ReadTimeout {

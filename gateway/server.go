@@ -43,10 +43,11 @@ func Listen(ctx context.Context, o Options) (net.Listener, error) {
 	return netutil.LimitListener(l, o.MaxConnections), nil
 }
 
-// Serve receives callbacks on l until ctx ends. Then it says so on /readyz, takes
-// no more connections and waits for the callbacks under way, at most
-// Options.DrainTimeout; what has not ended by then is cut off and counts as an
-// error. It returns when nothing it started is left, and closes l.
+// Serve receives callbacks on l until ctx ends. Then it says so on /readyz and goes on
+// for Options.DrainDelay, ending each connection with its next reply, so that whoever
+// looks at /readyz has turned to another gateway when it takes no more connections. It
+// waits for the callbacks under way, at most Options.DrainTimeout; what has not ended by
+// then is cut off and counts as an error. It returns when nothing it started is left, and closes l.
 func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
 	srv := NewServer(g.options, g, g.log)
 	ended := make(chan error, 1)
@@ -57,6 +58,11 @@ func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 	}
 	g.Drain()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("gateway: serve: %w", err)
+	case <-time.After(g.options.DrainDelay):
+	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.options.DrainTimeout)
 	defer cancel()
 	err := srv.Shutdown(grace)

@@ -195,7 +195,7 @@ func TestG6RefundBeforePayment(t *testing.T) {
 func TestRealServersRunTheSameProcess(t *testing.T) {
 	server := streamstest.Redis(t, streamstest.AOF("everysec")...)
 	data := filepath.Join(t.TempDir(), "elsewhere")
-	cfg, err := configs.Load(configs.Input{Set: []string{"data_dir=" + data}})
+	cfg, err := configs.Load(configs.Input{Set: []string{"data_dir=" + data, "gateway.drain_delay=0s"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,10 +29,12 @@ type gone struct {
 
 func (g gone) set(t *testing.T, pairs ...string) {
 	t.Helper()
-	for i := 0; i < len(pairs); i += 2 {
-		if err := g.rdb.ConfigSet(t.Context(), pairs[i], pairs[i+1]).Err(); err != nil {
-			t.Fatalf("config set %s %s: %v", pairs[i], pairs[i+1], err)
-		}
+	set := []any{"config", "set"}
+	for _, p := range pairs {
+		set = append(set, p)
+	}
+	if err := g.rdb.Do(t.Context(), set...).Err(); err != nil {
+		t.Fatalf("%v: %v", set, err)
 	}
 }
 
@@ -225,7 +227,7 @@ func door(t *testing.T, address, mode string) *running {
 	t.Helper()
 	cfg, err := configs.Load(configs.Input{Set: []string{
 		"data_dir=" + filepath.Join(t.TempDir(), "data"), "gateway.address=127.0.0.1:0", "admin.address=127.0.0.1:0",
-		"gateway.append_timeout=900ms",
+		"gateway.append_timeout=900ms", "gateway.drain_delay=0s",
 	}})
 	if err != nil {
 		t.Fatal(err)

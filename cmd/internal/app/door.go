@@ -32,6 +32,9 @@ func (a *App) buildGateway(ctx context.Context) error {
 		a.add("journal", a.keeper.Run)
 		appender, deps.Keeps = a.keeper, a.keeps
 	}
+	if a.embedded {
+		a.cfg.Gateway.DrainDelay = 0 // no other gateway stands on this engine
+	}
 	door, err := gateway.New(a.cfg.Gateway, a.accounts, a.seams.door(appender), deps)
 	if err != nil {
 		return err
