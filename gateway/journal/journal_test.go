@@ -31,10 +31,16 @@ func open(tb testing.TB, dir string, o journal.Options, d journal.Deps) (*journa
 	if err != nil {
 		tb.Fatalf("open: %v", err)
 	}
+	return j, report, runUntil(tb, j)
+}
+
+// runUntil runs a journal until the test ends or what it returns is called.
+func runUntil(tb testing.TB, j *journal.Journal) (stop func()) {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(tb.Context())
 	done := make(chan error, 1)
 	go func() { done <- j.Run(ctx) }()
-	stop := sync.OnceFunc(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			tb.Errorf("run: %v", err)
@@ -44,7 +50,7 @@ func open(tb testing.TB, dir string, o journal.Options, d journal.Deps) (*journa
 		}
 	})
 	tb.Cleanup(stop)
-	return j, report, stop
+	return stop
 }
 
 func small() journal.Options {
