@@ -113,6 +113,7 @@ func (j *Journal) write(batch []*request) (accepted []bool, err error) {
 	var added []record
 	for i, r := range batch {
 		if total+int64(len(b))+r.bytes() > j.o.MaxBytes {
+			j.lack(r.bytes())
 			continue
 		}
 		accepted[i], r.first = true, next
@@ -157,6 +158,16 @@ func (j *Journal) failLocked(err error) error {
 	j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
 	j.log.Error("journal fails closed: no callback is accepted into it until the process is restarted on a sound disk", "err", err)
 	return j.failed
+}
+
+// lack remembers what did not fit the bound: with less room than that, what comes next
+// will not either.
+func (j *Journal) lack(bytes int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.lacked == 0 || bytes < j.lacked {
+		j.lacked = bytes
+	}
 }
 
 // noRoom says that the disk took nothing, and remembers when.

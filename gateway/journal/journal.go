@@ -145,6 +145,7 @@ type Journal struct {
 	released    Position
 	quarantined int64
 	refused     time.Time // when the disk had no room, until it has some
+	lacked      int64     // bytes of the smallest callback that did not fit the bound, or 0
 	failed      error
 	ended       bool // Run has returned, or is about to
 	closed      bool
@@ -258,7 +259,7 @@ func (j *Journal) Ready() error {
 	if err := j.refuse(); err != nil {
 		return err
 	}
-	if j.bytes()+j.quarantined >= j.o.MaxBytes || !j.refused.IsZero() && j.now().Sub(j.refused) < stillFull {
+	if j.bytes()+j.quarantined+max(1, j.lacked) > j.o.MaxBytes || !j.refused.IsZero() && j.now().Sub(j.refused) < stillFull {
 		return ErrFull
 	}
 	return nil

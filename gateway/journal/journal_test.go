@@ -292,8 +292,14 @@ func TestBounds(t *testing.T) {
 			if s := j.Stats(); s.Bytes > o.MaxBytes || s.Payloads != 7 {
 				t.Fatalf("stats %+v, want 7 payloads within %d bytes", s, o.MaxBytes)
 			}
+			if err := j.Ready(); !errors.Is(err, journal.ErrFull) {
+				t.Fatalf("ready with no room for such a payload: %v", err)
+			}
 			if err := j.Release(7); err != nil {
 				t.Fatal(err)
+			}
+			if err := j.Ready(); err != nil {
+				t.Fatalf("not ready with room again: %v", err)
 			}
 			appendText(t, j, "room again")
 			return
