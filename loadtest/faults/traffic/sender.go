@@ -187,9 +187,15 @@ func (s *Sender) tell(ctx context.Context, o *order, r *rand.Rand) {
 
 // insist sends a fact until it is accepted, and in some ways more often.
 func (s *Sender) insist(ctx context.Context, o *order, seq, target, how int) {
+	// A pinned order has one door: what another takes may overtake what waits in the
+	// journal of this one.
+	other := target + 1
+	if o.pinned {
+		other = target
+	}
 	var copies sync.WaitGroup
-	if how == 0 { // a copy to another gateway at the same moment
-		copies.Go(func() { s.send(ctx, "again", o, seq, target+1, false) })
+	if how == 0 { // a copy at the same moment
+		copies.Go(func() { s.send(ctx, "again", o, seq, other, false) })
 	}
 	for !s.send(ctx, "event", o, seq, target, false) {
 		wait(ctx, retryAfter)
@@ -197,7 +203,7 @@ func (s *Sender) insist(ctx context.Context, o *order, seq, target, how int) {
 	copies.Wait()
 	switch how {
 	case 1: // once more, in other bytes
-		s.send(ctx, "again", o, seq, target+1, true)
+		s.send(ctx, "again", o, seq, other, true)
 	case 2:
 		s.send(ctx, "again", o, seq, target, false)
 	}
