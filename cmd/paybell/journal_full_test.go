@@ -58,7 +58,7 @@ func TestDamagedJournalIsSaidLoudlyAndTheRestIsUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	b[bytes.Index(b, []byte("evt_000004"))] ^= 1
-	if err := os.WriteFile(segments[0], b, 0o600); err != nil {
+	if err := os.WriteFile(segments[0], b, 0o600); err != nil { //nolint:gosec // a path of the test
 		t.Fatal(err)
 	}
 	g.server.Restart()
