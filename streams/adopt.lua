@@ -1,5 +1,5 @@
 -- Makes pending entries of other consumers the caller's own, one page of the
--- pending list at a time. KEYS: lease, events.
+-- pending list at a time. KEYS: lease, events, counts.
 -- ARGV: owner, epoch, group, consumer, start id, page, least idle time in ms.
 -- Answers {1, moved ids, lost ids, last id of the page or ''}. Lost are those
 -- whose entry is no longer in the stream; they leave the pending list.
@@ -22,7 +22,7 @@ if #ids > 0 then
   for _, id in ipairs(moved) do there[id] = true end
   for _, id in ipairs(ids) do
     if not there[id] then
-      redis.call('XACK', KEYS[2], ARGV[3], id)
+      redis.call('HINCRBY', KEYS[3], 'lost', redis.call('XACK', KEYS[2], ARGV[3], id))
       lost[#lost + 1] = id
     end
   end

@@ -1,5 +1,6 @@
 -- Adds an entry unless its event was added before, in one step.
--- KEYS: events, then the ring of buckets that hold the marks (see dedup.go).
+-- KEYS: events, then the ring of buckets that hold the marks (see dedup.go), then
+--       ledger.
 -- ARGV: mark (digest and facts), width of a bucket in ms, window in ms,
 --       field, value, ...
 -- Answers 1 new, 2 duplicate, 3 conflict (other facts under the same event ID).
@@ -10,7 +11,7 @@ local size = #ARGV[1]
 local time = redis.call('TIME')
 local width = tonumber(ARGV[2])
 local now = math.floor((tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)) / width)
-local ring = #KEYS - 1
+local ring = #KEYS - 2
 local here = KEYS[2 + now % ring]
 
 -- A bucket is a hash of rows of marks. It has one row for every eight marks and
@@ -58,6 +59,7 @@ end
 
 -- The entry comes before its mark: where XADD is refused, nothing is marked.
 redis.call('XADD', KEYS[1], '*', unpack(ARGV, 4))
+redis.call('HINCRBY', KEYS[#KEYS], 'appended', 1)
 
 if stale then redis.call('UNLINK', here) end
 marks = marks + 1

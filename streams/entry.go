@@ -25,8 +25,9 @@ type Entry struct {
 
 // Settlement is what became of a batch of entries of one partition.
 type Settlement struct {
-	// Done are acknowledged. Gone entries are settled as Done.
-	Done []string
+	// Done are acknowledged. Gone are, too, and counted as lost: somebody deleted
+	// their entry before it was settled.
+	Done, Gone []string
 	// Dead become dead letters of the group and are acknowledged.
 	Dead []DeadLetter
 	// Uncharge takes back one attempt each: they were charged and not run.

@@ -106,7 +106,7 @@ func (g *Group) Close() { g.reads.Wait() }
 // Ensure creates the group wherever it is missing, at the start of the stream:
 // a group gets the events from before its time too.
 func (g *Group) Ensure(ctx context.Context) error {
-	return ensureGroup(ctx, g.write.rdb, g.layout, g.name)
+	return ensureGroup(ctx, &g.write, g.layout, g.name)
 }
 
 // DeclareGroup creates a group in every partition where it is missing, at the
@@ -115,11 +115,11 @@ func DeclareGroup(ctx context.Context, rdb Client, layout Layout, name string) e
 	if !groupForm.MatchString(name) {
 		return fmt.Errorf("streams: group %q: must be 1 to 64 letters, digits or any of . _ -", name)
 	}
-	return ensureGroup(ctx, rdb, layout, name)
+	return ensureGroup(ctx, &runner{rdb: rdb}, layout, name)
 }
 
-func ensureGroup(ctx context.Context, rdb Client, layout Layout, name string) error {
-	pipe := rdb.Pipeline()
+func ensureGroup(ctx context.Context, run *runner, layout Layout, name string) error {
+	pipe := run.rdb.Pipeline()
 	infos := make([]*redis.XInfoGroupsCmd, layout.Partitions())
 	for i := range infos {
 		infos[i] = pipe.XInfoGroups(ctx, layout.Events(i))
@@ -127,22 +127,28 @@ func ensureGroup(ctx context.Context, rdb Client, layout Layout, name string) er
 	_, _ = pipe.Exec(ctx) // a stream that is not there is an error of its command
 	// Only what is missing is created: a server that has no memory left refuses to
 	// create, and a group that is there can be worked off all the same.
-	create := rdb.Pipeline()
 	for i, info := range infos {
-		if !slices.ContainsFunc(info.Val(), func(g redis.XInfoGroup) bool { return g.Name == name }) {
-			create.XGroupCreateMkStream(ctx, layout.Events(i), name, "0")
+		if slices.ContainsFunc(info.Val(), func(g redis.XInfoGroup) bool { return g.Name == name }) {
+			continue
 		}
-	}
-	if create.Len() == 0 {
-		return nil
-	}
-	cmds, _ := create.Exec(ctx) // each command is looked at
-	for _, cmd := range cmds {
-		if err := cmd.Err(); err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
-			return unavailable("streams: create group "+name, err)
+		if _, err := createGroup(ctx, run, layout, i, name); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// createGroup creates a group in a partition, where it is missing, and begins its
+// account there.
+func createGroup(ctx context.Context, run *runner, layout Layout, partition int, name string) (created bool, err error) {
+	reply, err := run.run(ctx, createScript, []string{
+		layout.Events(partition), layout.Ledger(partition), layout.Counts(partition, name),
+		layout.Parked(partition, name), layout.Dead(partition, name),
+	}, name)
+	if err != nil {
+		return false, fmt.Errorf("create group %s: %w", name, err)
+	}
+	return number(at(reply, 0)) == 1, nil
 }
 
 // ensured calls do, and once more if the group was missing and could be created:
@@ -157,11 +163,11 @@ func (g *Group) ensured(ctx context.Context, partition int, do func() error) err
 	p.mu.Lock()
 	p.last, p.found = "", nil
 	p.mu.Unlock()
-	err = g.write.rdb.XGroupCreateMkStream(ctx, g.layout.Events(partition), g.name, "0").Err()
-	if err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
-		return unavailable("streams: create group "+g.name, err)
+	created, err := createGroup(ctx, &g.write, g.layout, partition, g.name)
+	if err != nil {
+		return err
 	}
-	if err == nil {
+	if created {
 		g.m.recreated.Inc()
 		g.log.Warn("group was missing and was created again at the start", "partition", partition)
 	}

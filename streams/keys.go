@@ -97,6 +97,9 @@ func (l Layout) Dead(partition int, group string) string {
 	return l.heads[partition] + "dead:" + group
 }
 
+// Ledger is the hash that counts, for a partition, the entries appended.
+func (l Layout) Ledger(partition int) string { return l.heads[partition] + "ledger" }
+
 // Trim is the hash that counts, for a partition, the entries lost to declared groups
 // ("lost:<group>") and the times undeclared ones were overtaken ("overtaken:<group>").
 func (l Layout) Trim(partition int) string { return l.heads[partition] + "trim" }

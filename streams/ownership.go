@@ -64,7 +64,7 @@ const adoptPage = 500
 // adoptPage adopts what one page of the pending list holds of other consumers
 // and returns the ids, and where the next page begins, "" after the last.
 func (g *Group) adoptPage(ctx context.Context, l Lease, start string, count int, idleMS int64) (moved []string, next string, err error) {
-	reply, err := g.fenced(ctx, adoptScript, l, []string{g.layout.Events(l.Partition)},
+	reply, err := g.fenced(ctx, adoptScript, l, []string{g.layout.Events(l.Partition), g.layout.Counts(l.Partition, g.name)},
 		g.name, g.consumer, start, count, idleMS)
 	if err != nil {
 		return nil, "", err

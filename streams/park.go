@@ -69,7 +69,7 @@ func (g *Group) Park(ctx context.Context, l Lease, ps []Parking) (without []stri
 		}
 		reply, err := g.fenced(ctx, parkScript, l, []string{
 			g.layout.Events(l.Partition), g.layout.Attempts(l.Partition, g.name),
-			g.layout.Parked(l.Partition, g.name), g.layout.Parcels(l.Partition, g.name),
+			g.layout.Parked(l.Partition, g.name), g.layout.Parcels(l.Partition, g.name), g.layout.Counts(l.Partition, g.name),
 		}, args...)
 		if err != nil {
 			return without, err

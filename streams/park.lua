@@ -1,5 +1,5 @@
 -- Moves deliveries out of the stream until they are due, or gives those that are
--- out already another time. KEYS: lease, events, attempts, parked, parcels.
+-- out already another time. KEYS: lease, events, attempts, parked, parcels, counts.
 -- ARGV: owner, epoch, group, then id, ms to wait or '' to follow the one before,
 --       attempts for each.
 -- Answers {1, moved, ids lost, ids absent}. Lost are those whose entry is no longer
@@ -8,12 +8,14 @@
 -- set, not added to: sending again changes nothing.
 if not owned() then return {0} end
 local now = clock()
-local moved, lost, absent = 0, {}, {}
+local moved, lost, absent, merged = 0, {}, {}, 0
 for i = 4, #ARGV, 3 do
   local id, wait, attempts = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local p = redis.pcall('XPENDING', KEYS[2], ARGV[3], id, id, 1)
   local pending = not p.err and #p == 1
   local kept = redis.call('HGET', KEYS[5], id)
+  -- A group that was created again had it in both places.
+  if kept and pending then merged = merged + 1 end
   if not kept and pending then
     local e = redis.call('XRANGE', KEYS[2], id, id)[1]
     if e then
@@ -42,4 +44,6 @@ for i = 4, #ARGV, 3 do
   end
   if pending then redis.call('XACK', KEYS[2], ARGV[3], id) end
 end
+if #lost > 0 then redis.call('HINCRBY', KEYS[6], 'lost', #lost) end
+if merged > 0 then redis.call('HINCRBY', KEYS[6], 'base', -merged) end
 return {1, moved, lost, absent}

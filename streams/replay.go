@@ -27,7 +27,8 @@ type DeadLetterResult struct {
 	Outcome ReplayOutcome `json:"outcome"`
 }
 
-// Counts is the hash of how many dead letters of a group were replayed and dropped.
+// Counts is the hash of a group's account: events settled, dropped and lost, dead
+// letters replayed, how often the group was created, and the base it began from.
 func (l Layout) Counts(partition int, group string) string {
 	return l.heads[partition] + "counts:" + group
 }

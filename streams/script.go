@@ -52,6 +52,12 @@ var (
 	janitorLua string
 	//go:embed heartbeat.lua
 	heartbeatLua string
+	//go:embed account.lua
+	accountLua string
+	//go:embed create.lua
+	createLua string
+	//go:embed ledger.lua
+	ledgerLua string
 )
 
 // evenFull lets a script write although the server has reached its memory limit.
@@ -96,10 +102,12 @@ var (
 	dropScript      = newScript("drop", dropLua)
 	janitorScript   = newScript("janitor", ownedLua+janitorLua)
 	heartbeatScript = newScript("heartbeat", heartbeatLua)
+	createScript    = newScript("create", accountLua+createLua)
+	ledgerScript    = newScript("ledger", accountLua+ledgerLua)
 
 	groupScripts = []*script{
 		leaseScript, releaseScript, takeScript, adoptScript, backlogScript,
-		chargeScript, settleScript, parkScript, parkedScript, unpackScript, janitorScript, heartbeatScript,
+		chargeScript, settleScript, parkScript, parkedScript, unpackScript, janitorScript, heartbeatScript, createScript,
 	}
 )
 

@@ -35,11 +35,12 @@ func (g *Group) Charge(ctx context.Context, l Lease, ids []string) ([]int, error
 // first. Settling again what was settled changes nothing. Attempts taken back
 // twice, because an answer was lost, only let an entry run once more.
 func (g *Group) Settle(ctx context.Context, l Lease, s Settlement) error {
-	for len(s.Done)+len(s.Uncharge)+len(s.Dead) > 0 {
+	for len(s.Done)+len(s.Gone)+len(s.Uncharge)+len(s.Dead) > 0 {
 		var now Settlement
 		now.Dead, s.Dead = cut(s.Dead, maxDead)
 		if len(s.Dead) == 0 {
 			now.Done, s.Done = cut(s.Done, maxIDs)
+			now.Gone, s.Gone = cut(s.Gone, maxIDs)
 			now.Uncharge, s.Uncharge = cut(s.Uncharge, maxIDs)
 		}
 		if err := g.settle(ctx, l, now); err != nil {
@@ -50,17 +51,16 @@ func (g *Group) Settle(ctx context.Context, l Lease, s Settlement) error {
 }
 
 func (g *Group) settle(ctx context.Context, l Lease, s Settlement) error {
-	args := make([]any, 0, 4+len(s.Done)+len(s.Uncharge)+4*len(s.Dead))
-	args = append(args, g.name, g.consumer, len(s.Done), len(s.Uncharge))
-	args = anys(args, s.Done)
-	args = anys(args, s.Uncharge)
+	args := make([]any, 0, 5+len(s.Done)+len(s.Gone)+len(s.Uncharge)+4*len(s.Dead))
+	args = append(args, g.name, g.consumer, len(s.Done), len(s.Gone), len(s.Uncharge))
+	args = anys(anys(anys(args, s.Done), s.Gone), s.Uncharge)
 	for i := range s.Dead {
 		d := &s.Dead[i]
 		args = append(args, d.EntryID, d.Attempts, d.Reason, bounded(d.Error, maxErrorText))
 	}
 	reply, err := g.fenced(ctx, settleScript, l, []string{
 		g.layout.Events(l.Partition), g.layout.Attempts(l.Partition, g.name), g.layout.Dead(l.Partition, g.name),
-		g.layout.Parked(l.Partition, g.name), g.layout.Parcels(l.Partition, g.name),
+		g.layout.Parked(l.Partition, g.name), g.layout.Parcels(l.Partition, g.name), g.layout.Counts(l.Partition, g.name),
 	}, args...)
 	if err != nil {
 		return err

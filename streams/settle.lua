@@ -1,18 +1,19 @@
--- Ends deliveries. KEYS: lease, events, attempts, dead, parked, parcels.
--- ARGV: owner, epoch, group, consumer, number done, number to uncharge,
---       done ids, uncharge ids, then id, attempts, reason, error for each dead one.
+-- Ends deliveries. KEYS: lease, events, attempts, dead, parked, parcels, counts.
+-- ARGV: owner, epoch, group, consumer, number done, number gone, number to uncharge,
+--       done ids, gone ids, uncharge ids, then id, attempts, reason, error for each
+--       dead one. Gone are those whose entry, or parcel, somebody deleted.
 -- Answers {1, ended, dead letters made, attempts taken back}.
 if not owned() then return {0} end
-local done, uncharge = tonumber(ARGV[5]), tonumber(ARGV[6])
-local at = 6
+local done, gone, uncharge = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local at = 7
 
 -- Dead letters come first: where the server refuses to add one, nothing else has
 -- happened and the whole call can be sent again. An entry that is neither pending
 -- nor parked was settled before, so sending again adds nothing.
 local dead = 0
-if at + done + uncharge < #ARGV then
+if at + done + gone + uncharge < #ARGV then
   local now = string.format('%.0f', clock())
-  for i = at + done + uncharge + 1, #ARGV, 4 do
+  for i = at + done + gone + uncharge + 1, #ARGV, 4 do
     local id = ARGV[i]
     local p = redis.pcall('XPENDING', KEYS[2], ARGV[3], id, id, 1)
     local kept = redis.call('HGET', KEYS[6], id)
@@ -26,27 +27,34 @@ if at + done + uncharge < #ARGV then
       end
       redis.call('XADD', KEYS[4], '*', 'src_id', id, 'group', ARGV[3], 'consumer', ARGV[4],
         'attempts', ARGV[i + 1], 'reason', ARGV[i + 2], 'error', ARGV[i + 3], 'dead_at', now, unpack(fields))
-      if not p.err then redis.call('XACK', KEYS[2], ARGV[3], id) end
+      local n = 0
+      if not p.err then n = redis.call('XACK', KEYS[2], ARGV[3], id) end
       redis.call('HDEL', KEYS[3], id)
-      redis.call('ZREM', KEYS[5], id)
+      n = n + redis.call('ZREM', KEYS[5], id)
+      -- A group that was created again had it in both places.
+      if n > 1 then redis.call('HINCRBY', KEYS[7], 'base', -1) end
       redis.call('HDEL', KEYS[6], id)
       dead = dead + 1
     end
   end
 end
 
-local ended = 0
-if done > 0 then
-  ended = redis.call('XACK', KEYS[2], ARGV[3], unpack(ARGV, at + 1, at + done))
-  redis.call('HDEL', KEYS[3], unpack(ARGV, at + 1, at + done))
+-- Ends the deliveries of a part of the arguments and counts them.
+local function finish(from, to, as)
+  if to < from then return 0 end
+  local n = redis.call('XACK', KEYS[2], ARGV[3], unpack(ARGV, from, to))
+  redis.call('HDEL', KEYS[3], unpack(ARGV, from, to))
   if redis.call('EXISTS', KEYS[5]) == 1 then
-    ended = ended + redis.call('ZREM', KEYS[5], unpack(ARGV, at + 1, at + done))
-    redis.call('HDEL', KEYS[6], unpack(ARGV, at + 1, at + done))
+    n = n + redis.call('ZREM', KEYS[5], unpack(ARGV, from, to))
+    redis.call('HDEL', KEYS[6], unpack(ARGV, from, to))
   end
+  if n > 0 then redis.call('HINCRBY', KEYS[7], as, n) end
+  return n
 end
+local ended = finish(at + 1, at + done, 'settled') + finish(at + done + 1, at + done + gone, 'lost')
 
 local back = 0
-for i = at + done + 1, at + done + uncharge do
+for i = at + done + gone + 1, at + done + gone + uncharge do
   local n = tonumber(redis.call('HGET', KEYS[3], ARGV[i]) or '0')
   if n > 1 then
     redis.call('HINCRBY', KEYS[3], ARGV[i], -1)

@@ -27,7 +27,7 @@ type TrimOptions struct {
 var trimLua string
 
 // It may write although the server is full: what it frees is what is missing.
-var trimScript = newScript("trim", trimLua)
+var trimScript = newScript("trim", accountLua+trimLua)
 
 const (
 	// trimLook bounds how many entries one script looks at one by one.
@@ -126,7 +126,10 @@ func (t *Trimmer) partition(ctx context.Context, i int, sum *Trimmed) error {
 		t.o.GhostIdle.Milliseconds(), trimLook, len(t.own),
 	}
 	args = anys(anys(args, t.own), t.subscribers)
-	keys := []string{t.layout.Events(i), t.layout.Trim(i)}
+	keys := []string{t.layout.Events(i), t.layout.Trim(i), t.layout.Ledger(i)}
+	for _, group := range t.own {
+		keys = append(keys, t.layout.Counts(i, group), t.layout.Parked(i, group), t.layout.Dead(i, group))
+	}
 	for range trimSteps {
 		reply, err := t.run.run(ctx, trimScript, keys, args...)
 		if err != nil {

@@ -1,25 +1,12 @@
--- Trims what every declared group is done with. KEYS: events, trim.
+-- Trims what every declared group is done with. KEYS: events, trim, ledger, then
+-- counts, parked and dead of each of our own groups.
 -- ARGV: retention age in ms, retention bytes, ghosts' least idle time in ms,
 --       most entries to look at, number of our own groups,
 --       our own groups, the subscribers' declared groups.
 -- Answers {1, entries trimmed, entries left, 1 when there is more to do,
 --          groups created, {group, entries lost, ...}, {group, ghosts, ...},
 --          undeclared groups overtaken}.
-local function parts(id)
-  local ms, seq = string.match(id, '^(%d+)%-(%d+)$')
-  return ms or id, seq or '0'
-end
--- Compared as text: a number of Lua does not hold all 64 bits.
-local function below(a, b)
-  if #a ~= #b then return #a < #b end
-  return a < b
-end
-local function less(a, b)
-  local am, as = parts(a)
-  local bm, bs = parts(b)
-  if am ~= bm then return below(am, bm) end
-  return below(as, bs)
-end
+local function less(a, b) return newer(b, a) end
 -- The id after one; the id itself where that cannot be told exactly.
 local function after(id)
   local ms, seq = parts(id)
@@ -53,13 +40,33 @@ look_up()
 for i = 6, #ARGV do
   declared[ARGV[i]] = i - 5
   if not groups[ARGV[i]] then
-    redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[i], '0', 'MKSTREAM')
+    local k = 3 * (i - 4) - 2
+    if i > 5 + own then
+      redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[i], '0', 'MKSTREAM')
+    else
+      local _, err = create(KEYS[1], KEYS[3], KEYS[k], KEYS[k + 1], KEYS[k + 2], ARGV[i])
+      if err then return {-2, err} end
+    end
     created[#created + 1] = ARGV[i]
   end
 end
 if #created > 0 then look_up() end
 local lost, ghosts, overtaken = {}, {}, {}
 local length = redis.call('XLEN', KEYS[1])
+
+-- Of our own groups the account tells what somebody has removed before it was settled:
+-- it is owed, and nowhere any more.
+for i = 6, 5 + own do
+  local g, k = groups[ARGV[i]], 3 * (i - 4) - 2
+  local a = account(KEYS[1], KEYS[3], KEYS[k], KEYS[k + 1], KEYS[k + 2], g)
+  local n = a.owed - a.unread - a.pending
+  if a.unread >= 0 and n > 0 then
+    redis.call('HINCRBY', KEYS[k], 'lost', n)
+    lost[#lost + 1] = g['name']
+    lost[#lost + 1] = n
+  end
+end
+
 local first = entry('-', '+')
 if not first then return {1, 0, 0, 0, created, lost, ghosts, overtaken} end
 
@@ -71,17 +78,22 @@ local function owed(g)
   return after(g['last-delivered-id'])
 end
 
--- Entries that were removed from under a group before it had read them. Redis 7
--- numbers entries; an engine that does not cannot tell.
+-- Entries that were removed from under a subscriber's group before it had read them.
+-- Redis 7 numbers entries; an engine that does not cannot tell. After a restart Redis
+-- knows of fewer reads than there were, because they are not in its append-only file:
+-- then the count begins anew.
 local stream = map(redis.call('XINFO', 'STREAM', KEYS[1]))
 local added = stream['entries-added']
 local function missed(g)
   if not added or not less(g['last-delivered-id'], first) then return end
   local seen = g['entries-read']
-  if not seen then
-    -- Nothing was read yet. What is gone by now was not this group's to read.
-    if g['last-delivered-id'] == '0-0' then
-      redis.call('XGROUP', 'SETID', KEYS[1], g['name'], '0', 'ENTRIESREAD', added - length)
+  local known = tonumber(redis.call('HGET', KEYS[2], 'read:' .. g['name']) or '0')
+  if not seen or seen < known then
+    -- Nothing was read yet, and what is gone by now was not this group's to read; or
+    -- the server was restarted.
+    if seen or g['last-delivered-id'] == '0-0' then
+      redis.call('XGROUP', 'SETID', KEYS[1], g['name'], g['last-delivered-id'], 'ENTRIESREAD', added - length)
+      g['entries-read'] = added - length
     end
     return
   end
@@ -92,6 +104,12 @@ local function missed(g)
   redis.call('HINCRBY', KEYS[2], 'lost:' .. g['name'], n)
   -- Told once: the group goes on as if it had read them.
   redis.call('XGROUP', 'SETID', KEYS[1], g['name'], g['last-delivered-id'], 'ENTRIESREAD', added - length)
+  g['entries-read'] = added - length
+end
+
+-- Keeps how much a subscriber's group had read, as far as Redis knew.
+local function remember(g)
+  if g['entries-read'] then redis.call('HSET', KEYS[2], 'read:' .. g['name'], g['entries-read']) end
 end
 
 -- Pending entries that were deleted by hand. The owner of one of our own groups
@@ -120,8 +138,11 @@ end
 local floor
 for i = 6, #ARGV do
   local g = groups[ARGV[i]]
-  missed(g)
-  if i > 5 + own then bury(g) end
+  if i > 5 + own then
+    missed(g)
+    bury(g)
+    remember(g)
+  end
   local o = owed(g)
   if not floor or less(o, floor) then floor = o end
 end

@@ -149,10 +149,10 @@ func (w *Writer) newCall(ctx context.Context, window time.Duration, records []ev
 			return nil, fmt.Errorf("streams: append event %s: %w", r.Event.ID, err)
 		}
 		partition := w.layout.Partition(r.Event.OrderingKey())
-		args := make([]any, 0, 7+seenBuckets+len(fields))
-		args = append(args, "evalsha", appendScript.sha, 1+seenBuckets, w.layout.Events(partition))
+		args := make([]any, 0, 8+seenBuckets+len(fields))
+		args = append(args, "evalsha", appendScript.sha, 2+seenBuckets, w.layout.Events(partition))
 		args = append(args, w.seen.of(partition, window)...)
-		args = append(args, mark(r.Event.ID, r.Event.Facts()), seenWidth(window), window.Milliseconds())
+		args = append(args, w.layout.Ledger(partition), mark(r.Event.ID, r.Event.Facts()), seenWidth(window), window.Milliseconds())
 		args = append(args, fields...)
 		c.cmds[i] = redis.NewIntCmd(ctx, args...)
 		c.bytes += size(args)

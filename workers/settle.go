@@ -32,7 +32,13 @@ func (s *settling) next() (call streams.Settlement, uncharge, done int) {
 	uncharge = min(len(s.uncharge), settleEntries)
 	done = min(len(s.done), settleEntries-uncharge)
 	call.Uncharge = ids(s.uncharge[:uncharge])
-	call.Done = ids(s.done[:done])
+	for _, it := range s.done[:done] {
+		if it.entry.Gone {
+			call.Gone = append(call.Gone, it.entry.ID)
+		} else {
+			call.Done = append(call.Done, it.entry.ID)
+		}
+	}
 	return call, uncharge, done
 }
 

@@ -220,7 +220,7 @@ func (c *Consumer) Charge(_ context.Context, l streams.Lease, ids []string) (cou
 // Settle implements workers.Log.
 func (c *Consumer) Settle(_ context.Context, l streams.Lease, s streams.Settlement) error {
 	return c.fenced(Call{Op: "Settle", Settlement: s}, l, func(p *part) error {
-		for _, id := range s.Done {
+		for _, id := range slices.Concat(s.Done, s.Gone) {
 			p.ack(id)
 		}
 		for _, d := range s.Dead {

@@ -131,6 +131,9 @@ func (a *App) buildTrimmer(enabled []group) error {
 	if err != nil {
 		return err
 	}
+	if len(own) > 0 {
+		a.add("ledger", streams.NewLedger(a.redis, a.layout, own, a.log, a.reg).Run)
+	}
 	a.add("trimmer", a.seams.trimmer(trim.Run, a.redis, a.layout))
 	return nil
 }

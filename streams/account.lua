@@ -1,0 +1,79 @@
+-- Goes before the scripts that look at a group's account: in which state its events
+-- are, and how many there must be. What the scripts count (settled, dropped, lost) and
+-- what is seen (unread, pending, parked, dead) add up to what was appended, plus base:
+-- what the group was given again when it was created again, less what had gone before
+-- it was created first.
+local function parts(id)
+  local ms, seq = string.match(id, '^(%d+)%-(%d+)$')
+  return ms or id, seq or '0'
+end
+local function newer(a, b)
+  local am, as = parts(a)
+  local bm, bs = parts(b)
+  -- Compared as text: a number of Lua does not hold all 64 bits.
+  if #am ~= #bm then return #am > #bm end
+  if am ~= bm then return am > bm end
+  if #as ~= #bs then return #as > #bs end
+  return as > bs
+end
+
+-- How many entries are looked at one by one to count what is unread.
+local most = 500
+
+-- How many entries lie behind the last one delivered; -1 when that are too many to
+-- count. Redis's own lag would not do: what it knows of a group's reads is not in the
+-- append-only file, and so is wrong after a restart.
+local function unread(events, last)
+  local length = redis.call('XLEN', events)
+  if length == 0 then return 0 end
+  local first = redis.call('XRANGE', events, '-', '+', 'COUNT', 1)[1][1]
+  if newer(first, last) then return length end
+  local newest = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1][1]
+  if not newer(newest, last) then return 0 end
+  -- The fields come along, so the pages are small.
+  local n, from = 0, newest
+  while n < most do
+    local page = redis.call('XREVRANGE', events, from, last, 'COUNT', 51)
+    for _, e in ipairs(page) do
+      if e[1] == last then return n end
+      if e[1] ~= from or n == 0 then n = n + 1 end
+    end
+    if #page < 51 then return n end
+    from = page[#page][1]
+  end
+  return -1
+end
+
+-- The state of a group's events. group is its line of XINFO GROUPS, as a map.
+local function account(events, ledger, counts, parked, dead, group)
+  local c = redis.call('HMGET', counts, 'settled', 'dropped', 'lost', 'base')
+  local a = {
+    appended = tonumber(redis.call('HGET', ledger, 'appended') or '0'),
+    unread = unread(events, group['last-delivered-id']),
+    pending = group['pending'],
+    parked = redis.call('ZCARD', parked),
+    dead = redis.call('XLEN', dead),
+    settled = tonumber(c[1] or '0'), dropped = tonumber(c[2] or '0'),
+    lost = tonumber(c[3] or '0'), base = tonumber(c[4] or '0'),
+  }
+  a.owed = a.appended + a.base - a.parked - a.dead - a.settled - a.dropped - a.lost
+  return a
+end
+
+-- Creates a group at the start of the stream, where it is not there, and answers whether
+-- it did, and what kept it from it. What the stream still has is delivered to it again, so its account begins
+-- anew: what it was owed and the stream has no more is lost.
+local function create(events, ledger, counts, parked, dead, name)
+  local made = redis.pcall('XGROUP', 'CREATE', events, name, '0', 'MKSTREAM')
+  if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then return false, made.err end
+  if made.err then return false end
+  local again = redis.call('HINCRBY', counts, 'created', 1) > 1
+  local length = redis.call('XLEN', events)
+  local a = account(events, ledger, counts, parked, dead, {['last-delivered-id'] = '0-0', pending = 0})
+  if again and a.owed > length then
+    redis.call('HINCRBY', counts, 'lost', a.owed - length)
+  else
+    redis.call('HINCRBY', counts, 'base', length - a.owed)
+  end
+  return true
+end

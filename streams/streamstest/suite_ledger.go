@@ -1,0 +1,289 @@
+package streamstest
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/paybell/paybell/streams"
+)
+
+var ledgerCases = []contract{
+	{"G8LedgerAddsUpWhateverHappens", ledgerAddsUp},
+	{"G8LedgerCountsWhatSomebodyDeleted", ledgerCountsLoss},
+	{"G8LedgerOfAGroupThatIsCreatedAgain", ledgerOfACreatedGroup},
+	{"G8LedgerCountsMoreThanItLooksAt", ledgerIsBounded},
+}
+
+// account is the account of the group points.
+func (b *Bench) account() streams.Account {
+	b.tb.Helper()
+	accounts, err := streams.NewLedger(b.Write, b.Layout, []string{"points"}, slog.New(slog.DiscardHandler), b.Reg).Read(b.tb.Context())
+	if err != nil {
+		b.tb.Fatal(err)
+	}
+	return accounts["points"]
+}
+
+// stated fails the test unless the account is as wanted and adds up. Created and
+// Replayed are not compared.
+func (b *Bench) stated(after string, want streams.Account) {
+	b.tb.Helper()
+	got := b.account()
+	d := got.Difference()
+	got.Created, got.Replayed = 0, 0
+	if got != want || d != 0 {
+		b.tb.Fatalf("after %s: %+v, want %+v; difference %d", after, got, want, d)
+	}
+}
+
+// course is a group's events by state, as a model that knows nothing of Redis.
+type course struct {
+	unread, pending, parked []string
+	dead                    int64
+	counts                  streams.Account
+}
+
+func (c *course) account() streams.Account {
+	a := c.counts
+	a.Unread, a.Pending, a.Parked, a.Dead = int64(len(c.unread)), int64(len(c.pending)), int64(len(c.parked)), c.dead
+	return a
+}
+
+// remove takes events out of the states they may still be in, and says how many it
+// found.
+func (c *course) remove(ids []string) int {
+	found := 0
+	for _, list := range []*[]string{&c.pending, &c.parked} {
+		before := len(*list)
+		*list = slices.DeleteFunc(*list, func(id string) bool { return slices.Contains(ids, id) })
+		found += before - len(*list)
+	}
+	return found
+}
+
+// draw takes at most two of a list.
+func draw(r *rand.Rand, list *[]string) []string {
+	n := min(len(*list), r.IntN(3))
+	at := r.IntN(len(*list) - n + 1)
+	out := slices.Clone((*list)[at : at+n])
+	*list = slices.Delete(*list, at, at+n)
+	return out
+}
+
+// ledgerAddsUp walks at random through all that can happen to a delivery, and adds up
+// after every step.
+func ledgerAddsUp(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
+	trim := b.Trimmer([]string{"points"}, nil)
+	letters := streams.NewDeadLetters(b.Write, b.Layout)
+	g := b.Group("points", "w1")
+	l := b.Lease(g, 0)
+	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any will do
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // it repeats a walk
+	var c course
+	dead := func(ids []string) []streams.DeadLetter {
+		var out []streams.DeadLetter
+		for _, id := range ids {
+			out = append(out, streams.DeadLetter{EntryID: id, Attempts: 1, Reason: "attempts"})
+		}
+		c.dead += int64(len(ids))
+		return out
+	}
+	steps := map[string]func(){
+		"append": func() {
+			before := len(b.Entries())
+			n := 1 + r.IntN(4)
+			b.AppendTo(0, n)
+			for _, m := range b.Entries()[before:] {
+				c.unread = append(c.unread, m.ID)
+			}
+			c.counts.Appended += int64(n)
+		},
+		"take": func() {
+			taken := ids(b.Take(g, l, 1+r.IntN(4)))
+			c.unread = c.unread[len(taken):]
+			c.pending = append(c.pending, taken...)
+		},
+		"settle": func() {
+			done := append(draw(r, &c.pending), draw(r, &c.parked)...)
+			// A replay of what the group was given again stands in both places.
+			c.counts.Settled += int64(c.remove(done))
+			b.Settle(g, l, streams.Settlement{Done: done})
+			b.Settle(g, l, streams.Settlement{Done: done}) // as after an answer that was lost
+			c.counts.Settled += int64(len(done))
+		},
+		"park": func() {
+			var ps []streams.Parking
+			for _, id := range draw(r, &c.pending) {
+				ps = append(ps, streams.Parking{EntryID: id, Wait: time.Hour})
+				c.counts.Base -= int64(c.remove([]string{id}))
+				c.parked = append(c.parked, id)
+			}
+			b.park(g, l, ps...)
+		},
+		"give up": func() {
+			drawn := append(draw(r, &c.pending), draw(r, &c.parked)...)
+			given := slices.Compact(slices.Sorted(slices.Values(drawn)))
+			b.Settle(g, l, streams.Settlement{Dead: dead(given)})
+			c.counts.Base -= int64(len(drawn) - len(given) + c.remove(given))
+		},
+		"replay": func() {
+			if ids := b.deadOf(); len(ids) > 0 {
+				letter, err := letters.Show(t.Context(), "points", ids[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := letters.Replay(t.Context(), "points", ids[:1])
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got[0].Outcome == streams.Replayed {
+					c.dead--
+					c.parked = append(c.parked, letter.EntryID)
+				}
+			}
+		},
+		"drop": func() {
+			if ids := b.deadOf(); len(ids) > 0 {
+				if _, err := letters.Drop(t.Context(), "points", ids[:1]); err != nil {
+					t.Fatal(err)
+				}
+				c.dead--
+				c.counts.Dropped++
+			}
+		},
+		"trim": func() { b.Trim(trim) },
+		"take over": func() {
+			if err := g.Release(t.Context(), l); err != nil {
+				t.Fatal(err)
+			}
+			g = b.Group("points", "w2")
+			l = b.Lease(g, 0)
+			if err := g.Adopt(t.Context(), l); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"destroy": func() {
+			if r.IntN(4) > 0 {
+				return
+			}
+			if err := b.Write.XGroupDestroy(t.Context(), b.Layout.Events(0), "points").Err(); err != nil {
+				t.Fatal(err)
+			}
+			owed := int64(len(c.unread) + len(c.pending))
+			c.unread, c.pending = nil, nil
+			for _, m := range b.Entries() {
+				c.unread = append(c.unread, m.ID)
+			}
+			c.counts.Base += int64(len(c.unread)) - owed
+			if err := g.Ensure(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			// What is parked and comes again leaves the stream once more; here it ends
+			// in both places at once.
+			both := ids(b.Take(g, l, 1000))
+			c.unread = nil
+			for _, id := range both {
+				if i := slices.Index(c.parked, id); i >= 0 {
+					b.park(g, l, streams.Parking{EntryID: id, Wait: time.Hour})
+					c.counts.Base--
+				} else {
+					c.pending = append(c.pending, id)
+				}
+			}
+		},
+	}
+	names := []string{"append", "append", "take", "take", "settle", "settle", "park", "give up", "replay", "drop", "trim", "take over", "destroy"}
+	for range 300 {
+		step := names[r.IntN(len(names))]
+		steps[step]()
+		b.stated(step, c.account())
+	}
+}
+
+// ledgerCountsLoss: whatever is deleted by hand before it is settled is found, counted
+// once, and no difference is left.
+func ledgerCountsLoss(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
+	trim := b.Trimmer([]string{"points"}, nil)
+	b.AppendTo(0, 20)
+	g := b.Group("points", "w1")
+	l := b.Lease(g, 0)
+	es := b.Take(g, l, 6)
+	b.Settle(g, l, streams.Settlement{Done: ids(es[:1])})
+	key := b.Layout.Events(0)
+	b.park(g, l, streams.Parking{EntryID: es[5].ID, Wait: time.Hour})
+	hand := func(args ...any) {
+		t.Helper()
+		if err := b.Write.Do(t.Context(), args...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hand("XDEL", key, es[1].ID)                          // pending, read by its worker
+	hand("XACK", key, "points", es[2].ID)                // pending
+	hand("XDEL", key, b.Entries()[10].ID)                // unread, in the middle
+	hand("ZREM", b.Layout.Parked(0, "points"), es[5].ID) // parked
+	// The worker has found that the first is gone.
+	b.Settle(g, l, streams.Settlement{Gone: ids(es[1:2])})
+	if got := b.Trim(trim); got.Lost["points"] < 3 { // an engine may have lost sight of the first
+		t.Fatalf("%+v", got)
+	}
+	b.stated("deleting", streams.Account{Appended: 20, Unread: 13, Pending: 2, Settled: 1, Lost: 4})
+	hand("XTRIM", key, "MAXLEN", 5)
+	if err := g.Adopt(t.Context(), b.Lease(g, 0)); err != nil {
+		t.Fatal(err)
+	}
+	b.Trim(trim)
+	got := b.account()
+	if got.Difference() != 0 || got.Unread != 5 {
+		t.Fatalf("%+v", got)
+	}
+	hand("DEL", key)
+	b.AppendTo(0, 2)
+	b.Trim(trim)
+	got = b.account()
+	if want := (streams.Account{Appended: 22, Unread: 2, Settled: 1, Lost: 19, Created: 2}); got != want {
+		t.Fatalf("after DEL: %+v, want %+v", got, want)
+	}
+	if again := b.Trim(trim); len(again.Lost) != 0 {
+		t.Fatalf("told again: %+v", again)
+	}
+}
+
+// ledgerOfACreatedGroup: a group that begins late owes nothing for what was before it,
+// and one that lost everything with Redis begins anew.
+func ledgerOfACreatedGroup(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
+	b.AppendTo(0, 5)
+	other := b.Group("eventlog", "w1")
+	ol := b.Lease(other, 0)
+	b.Settle(other, ol, streams.Settlement{Done: ids(b.Take(other, ol, 5))})
+	if err := b.Write.XTrimMinID(t.Context(), b.Layout.Events(0), b.Entries()[3].ID).Err(); err != nil {
+		t.Fatal(err)
+	}
+	b.Group("points", "w1")
+	b.stated("being created late", streams.Account{Appended: 5, Base: -3, Unread: 2})
+	if err := b.Write.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	b.Group("points", "w1")
+	b.AppendTo(0, 1)
+	b.stated("FLUSHALL", streams.Account{Appended: 1, Unread: 1})
+}
+
+// ledgerIsBounded: what is unread is counted one by one only up to a bound.
+func ledgerIsBounded(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
+	b.AppendTo(0, 700)
+	g := b.Group("points", "w1")
+	l := b.Lease(g, 0)
+	b.stated("appending", streams.Account{Appended: 700, Unread: 700})
+	b.Take(g, l, 50)
+	b.stated("taking", streams.Account{Appended: 700, Unread: 650, Pending: 50, Derived: true})
+	b.Take(g, l, 200)
+	b.Take(g, l, 100)
+	b.stated("taking more", streams.Account{Appended: 700, Unread: 350, Pending: 350})
+}
