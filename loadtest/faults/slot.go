@@ -124,16 +124,20 @@ func (s *slot) draw() (point string, n int, span time.Duration) {
 	if s.spared || s.rand.IntN(5) == 0 {
 		return "", 0, span
 	}
+	// One that is armed is given the time to get there.
+	span *= 4
 	point = s.st.tally.rarest(s.points, s.kind, s.rand)
-	n = 1 + s.rand.IntN(20)
+	// How often a point is passed before: those of every callback or batch many times.
+	most := 12
 	switch point {
 	case "verified", "appended":
-		n = 20 + s.rand.IntN(200)
-	case "parked", "unpacked", "dead", "trimmed", "drain.appended", "journal.created", "adopted":
-		n = 1 + s.rand.IntN(2)
-	case "journal.written", "journal.synced":
-		n = 1 + s.rand.IntN(8)
+		most = 200
+	case "adopted", "trimmed":
+		most = 24
+	case "parked", "unpacked", "dead", "drain.appended", "journal.created":
+		most = 2
 	}
+	n = 1 + s.rand.IntN(most)
 	return point, n, span
 }
 

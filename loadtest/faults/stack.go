@@ -56,7 +56,7 @@ var configTemplate = template.Must(template.New("paybell.yaml").Parse(`
 data_dir: {{.Dir}}
 instance: {{.Name}}
 log: {level: info}
-gateway: {address: "127.0.0.1:{{.Public}}"}
+gateway: {address: "127.0.0.1:{{.Public}}", drain_delay: 0s}
 admin: {address: "127.0.0.1:{{.Admin}}"}
 journal: {max_bytes: {{.JournalBytes}}, segment_bytes: 65536}
 database: {postgres: {env: FAULTS_DSN}}
@@ -96,8 +96,9 @@ func (st *stack) start(ctx context.Context) error {
 	if st.db, err = sql.Open("pgx", server.DSN(st.sqlPort)); err != nil {
 		return err
 	}
-	for i, kind := range []string{"gateway", "gateway", "worker", "worker"} {
-		if err := st.addSlot(ctx, fmt.Sprintf("%s-%d", kind, i%2+1), kind, uint64(i)); err != nil { //nolint:gosec // not negative
+	for i, name := range []string{"gateway-1", "gateway-2", "worker-1", "worker-2", "worker-3"} {
+		kind, _, _ := strings.Cut(name, "-")
+		if err := st.addSlot(ctx, name, kind, uint64(i)); err != nil { //nolint:gosec // not negative
 			return err
 		}
 	}

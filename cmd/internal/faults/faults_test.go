@@ -9,7 +9,7 @@ import (
 // TestShippedBinaryHasNoFaults: what kills and breaks is in the suite's build alone.
 func TestShippedBinaryHasNoFaults(t *testing.T) {
 	deps := func(flags ...string) string {
-		out, err := exec.CommandContext(t.Context(), "go", append(append([]string{"list"}, flags...), "-deps", "github.com/paybell/paybell/cmd/paybell")...).Output() //nolint:gosec // the flags stand below
+		out, err := exec.CommandContext(t.Context(), "go", append(append([]string{"list"}, flags...), "-deps", "github.com/paybell/paybell/cmd/paybell")...).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
