@@ -10,10 +10,13 @@ local function parcel(attempts, fields)
   return attempts .. ' ' .. #key .. ' ' .. key .. table.concat(out)
 end
 
--- Answers the attempts known, the ordering key, and where the fields begin.
+-- Answers the attempts known, the ordering key, and where the fields begin. What
+-- somebody wrote there that is no parcel has neither key nor fields: it ends as a dead
+-- letter and does not keep the others from being read.
 local function label(p)
   local attempts, n, at = string.match(p, '^(%d+) (%d+) ()')
   n = tonumber(n)
+  if not n or at + n > #p + 1 then return '0', '', #p + 1 end
   return attempts, string.sub(p, at, at + n - 1), at + n
 end
 
@@ -22,7 +25,8 @@ local function contents(p)
   local fields = {}
   while at <= #p do
     local colon = string.find(p, ':', at, true)
-    local n = tonumber(string.sub(p, at, colon - 1))
+    local n = colon and tonumber(string.sub(p, at, colon - 1))
+    if not n then return {} end
     fields[#fields + 1] = string.sub(p, colon + 1, colon + n)
     at = colon + n + 1
   end

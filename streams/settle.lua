@@ -42,7 +42,13 @@ end
 -- Ends the deliveries of a part of the arguments and counts them.
 local function finish(from, to, as)
   if to < from then return 0 end
-  local n = redis.call('XACK', KEYS[2], ARGV[3], unpack(ARGV, from, to))
+  -- What somebody parked under a name that is no entry's id must not hold up the rest.
+  local ids = {}
+  for i = from, to do
+    if string.match(ARGV[i], '^%d+%-%d+$') then ids[#ids + 1] = ARGV[i] end
+  end
+  local n = 0
+  if #ids > 0 then n = redis.call('XACK', KEYS[2], ARGV[3], unpack(ids)) end
   redis.call('HDEL', KEYS[3], unpack(ARGV, from, to))
   if redis.call('EXISTS', KEYS[5]) == 1 then
     n = n + redis.call('ZREM', KEYS[5], unpack(ARGV, from, to))

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/paybell/paybell/streams"
 	"github.com/paybell/paybell/streams/event"
 )
@@ -20,6 +22,7 @@ var parkCases = []contract{
 	{"ParkingAnEntryThatWasDeleted", parkingAnEntryThatWasDeleted},
 	{"ParkedDeliveryThatIsDeliveredAgain", parkedDeliveryThatIsDeliveredAgain},
 	{"ParkingOfManyEntries", parkingOfManyEntries},
+	{"GarbageAmongWhatIsParkedHoldsNothingUp", garbageAmongWhatIsParkedHoldsNothingUp},
 }
 
 // park parks, and returns what could not be found.
@@ -294,5 +297,52 @@ func parkingOfManyEntries(t promise) {
 	}
 	if got := b.Metric("paybell_streams_group_parked_total", "points"); got != n {
 		t.Fatalf("%v counted", got)
+	}
+}
+
+// garbageAmongWhatIsParkedHoldsNothingUp: somebody wrote into the keys of what is parked
+// by hand. One such name or parcel must not keep an owner from its partition.
+func garbageAmongWhatIsParkedHoldsNothingUp(t promise) {
+	b := New(t, t.addr)
+	b.AppendTo(0, 2)
+	g := b.Group("points", "w1")
+	l := b.Lease(g, 0)
+	es := b.Take(g, l, 2)
+	b.park(g, l, streams.Parking{EntryID: es[0].ID, Wait: time.Hour, Attempts: 1})
+	parcels := []string{"garbage", "1 99 short", "0 0 no fields", "0 0 7", "0 0 x:y", ""}
+	for i, parcel := range parcels {
+		id := "1-" + strconv.Itoa(i)
+		b.Write.HSet(t.Context(), b.Layout.Parcels(0, "points"), id, parcel)
+		b.Write.ZAdd(t.Context(), b.Layout.Parked(0, "points"), redis.Z{Member: id})
+	}
+	b.Write.ZAdd(t.Context(), b.Layout.Parked(0, "points"), redis.Z{Member: "no id"})
+	var names []string
+	for _, p := range b.parked(g, l) {
+		names = append(names, p.ID)
+	}
+	if len(names) != len(parcels)+2 || !slices.Contains(names, es[0].ID) {
+		t.Fatalf("parked %q", names)
+	}
+	var dead []streams.DeadLetter
+	for _, e := range b.unpack(g, l, names...) {
+		switch {
+		case e.ID == es[0].ID:
+			if e.Err != nil || e.Gone {
+				t.Errorf("the sound one: %+v", e)
+			}
+		case e.ID == "no id":
+			if !e.Gone {
+				t.Errorf("%q is there", e.ID)
+			}
+		case e.Err == nil:
+			t.Errorf("%q can be read", e.ID)
+		default:
+			dead = append(dead, streams.DeadLetter{EntryID: e.ID, Reason: "unreadable"})
+		}
+	}
+	b.park(g, l, streams.Parking{EntryID: "1-0", Wait: time.Hour, Attempts: 1})
+	b.Settle(g, l, streams.Settlement{Done: []string{"no id", es[1].ID}, Dead: dead})
+	if ps := b.parked(g, l); len(ps) != 1 || ps[0].ID != es[0].ID || len(b.Pending("points", 0)) != 0 {
+		t.Fatalf("parked %+v, pending %v", ps, b.Pending("points", 0))
 	}
 }
