@@ -10,6 +10,8 @@ GO       ?= go
 export CGO_ENABLED ?= 0
 # Each fuzz target runs this long in `make fuzz`.
 FUZZTIME ?= 10s
+# How many orders `make soak` sends; 1000000 is a day's worth.
+EVENTS   ?= 60000
 # What `make load` asks of the machine; see loadtest/README.md.
 RATE     ?= 400
 DURATION ?= 1m
@@ -106,6 +108,16 @@ load: build bin/k6 ## RATE callbacks a second for DURATION, then count every eff
 load-short: build bin/k6 ## ten seconds on SQLite and on PostgreSQL, one with a worker killed while it drains
 	$(LOAD) -rate 200 -duration 10s -database sqlite
 	$(LOAD) -rate 200 -duration 10s -database postgres -drain -kills 2
+
+SOAK = cd loadtest && $(GO) run ./soak -paybell ../bin/paybell
+
+.PHONY: soak
+soak: build ## EVENTS orders, one in a thousand poisoned: streams, memory and goroutines must stay flat
+	$(SOAK) -events $(EVENTS)
+
+.PHONY: soak-short
+soak-short: build ## half a minute of it
+	$(SOAK) -events 5000 -rate 400
 
 # Code.
 
