@@ -16,6 +16,8 @@ EVENTS   ?= 60000
 RATE     ?= 400
 DURATION ?= 1m
 DATABASE ?= sqlite
+# What the fault suite draws from; 0 draws a new one.
+SEED     ?= 0
 
 # How many events `make bench-dedup` remembers.
 DEDUP_EVENTS ?= 1000000
@@ -118,6 +120,27 @@ soak: build ## EVENTS orders, one in a thousand poisoned: streams, memory and go
 .PHONY: soak-short
 soak-short: build ## half a minute of it
 	$(SOAK) -events 5000 -rate 400
+
+# Faults.
+
+FAULTS = cd loadtest && $(GO) run ./faults -paybell ../bin/paybell-faults
+
+.PHONY: paybell-faults
+paybell-faults:
+	@mkdir -p bin
+	$(GO) build -tags faults -o bin/paybell-faults ./cmd/paybell
+
+.PHONY: faults
+faults: paybell-faults ## ten minutes of everything that goes wrong, at least 20 kills at each point (SEED repeats a run)
+	$(FAULTS) -duration 10m -rate 360 -least 20 -seed $(SEED)
+
+.PHONY: faults-short
+faults-short: paybell-faults ## two minutes of it, by a new seed each time
+	$(FAULTS) -duration 2m -rate 250 -seed $(SEED)
+
+.PHONY: faults-broken
+faults-broken: paybell-faults ## break each promise on purpose and see that the suite notices
+	$(FAULTS) -broken -seed $(SEED)
 
 # Code.
 

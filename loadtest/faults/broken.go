@@ -28,7 +28,6 @@ func disorder(v *judge.Verdict) int { return len(v.OutOfOrder) + len(v.Twice) }
 
 func variants() []variant {
 	lostReplies := fault{"lost reply before the gateways", between("gateway", proxy.LostReply)}
-	away := fault{"black hole before the gateways", between("gateway", proxy.BlackHole)}
 	return []variant{
 		{"append", "an append that does not know duplicates", func() []fault { return []fault{lostReplies} }, twice, "applied twice"},
 		{"ack", "entries acknowledged before their effects are committed", func() []fault { return nil }, lost, "lost"},
@@ -38,7 +37,9 @@ func variants() []variant {
 		{"lease", "leases without fencing", func() []fault {
 			return []fault{{"worker frozen beyond its lease", frozen("worker", leaseTTL+time.Second)}}
 		}, disorder, "out of order"},
-		{"journal", "a journal that is not synced", func() []fault { return []fault{away} }, lost, "lost"},
+		{"journal", "a journal that is not synced", func() []fault {
+			return []fault{{"power lost while the journal is in use", powerLost}}
+		}, lost, "lost"},
 	}
 }
 
@@ -47,7 +48,7 @@ func runBroken(ctx context.Context, o options) error {
 	var errs []error
 	for _, v := range variants() {
 		o := o
-		o.variant, o.duration, o.least = v.name, brokenTime, 0
+		o.variant, o.duration, o.rate, o.least = v.name, brokenTime, brokenRate, 0
 		r, err := run(ctx, o, v.deck)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", v.says, err))
@@ -63,5 +64,10 @@ func runBroken(ctx context.Context, o options) error {
 	return errors.Join(errs...)
 }
 
-// brokenTime is how long callbacks are sent to a variant.
-const brokenTime = 15 * time.Second
+const (
+	// brokenTime is how long callbacks are sent to a variant, brokenCatchUp how long it
+	// may take to catch up.
+	brokenTime    = 12 * time.Second
+	brokenCatchUp = 10 * time.Second
+	brokenRate    = 200
+)

@@ -50,6 +50,7 @@ func faults() []fault {
 		// Twice: this is where the journal is at work.
 		fault{"black hole before the gateways", between("gateway", proxy.BlackHole)},
 		fault{"reset before the gateways", between("gateway", proxy.Refuse)},
+		fault{"power lost while the journal is in use", powerLost},
 		fault{"redis killed", redisKilled},
 		fault{"redis restarted", redisRestarted},
 		fault{"postgres killed", postgresKilled},
@@ -115,6 +116,23 @@ func between(kind string, m proxy.Mode) func(context.Context, *chaos) error {
 		}
 		return nil
 	}
+}
+
+// powerLost ends the gateways while they have nothing but their journals.
+func powerLost(ctx context.Context, c *chaos) error {
+	slots := c.slotsOf("gateway")
+	for _, s := range slots {
+		s.proxy.Set(proxy.Refuse)
+	}
+	pause(ctx, 500*time.Millisecond+rand2(c.rand, 500*time.Millisecond))
+	for _, s := range slots {
+		s.cutPower()
+	}
+	pause(ctx, 300*time.Millisecond)
+	for _, s := range slots {
+		s.proxy.Set(proxy.Pass)
+	}
+	return nil
 }
 
 func frozen(kind string, d time.Duration) func(context.Context, *chaos) error {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -68,7 +69,15 @@ func start(ctx context.Context, o options) error {
 	}
 	fmt.Fprintf(os.Stderr, "faults: seed %d; this repeats it: go run ./faults -seed %d -duration %v -rate %v -least %d -lifetime %v\n",
 		o.seed, o.seed, o.duration, o.rate, o.least, o.lifetime)
-	r, err := run(ctx, o, faults)
+	deck := faults
+	if o.variant != "" {
+		i := slices.IndexFunc(variants(), func(v variant) bool { return v.name == o.variant })
+		if i < 0 {
+			return fmt.Errorf("-variant %s: there is no such variant", o.variant)
+		}
+		deck = variants()[i].deck
+	}
+	r, err := run(ctx, o, deck)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,9 @@ func (c *course) caughtUp(ctx context.Context, all bool) (time.Duration, error) 
 		if open, err = c.open(ctx, last, all); err != nil || open == "" {
 			break
 		}
+		if c.o.variant != "" && time.Since(began) > brokenCatchUp {
+			break // what is broken may never get there; the judge will tell
+		}
 		if time.Since(began) > catchUp {
 			return 0, fmt.Errorf("the groups did not catch up within %v: %s", catchUp, open)
 		}

@@ -40,6 +40,8 @@ type slot struct {
 	spared bool
 	// frozen: it must not be killed, or SIGKILL would count as something else.
 	frozen bool
+	// cut: its machine has lost its power.
+	cut bool
 }
 
 func (s *slot) dir() string    { return filepath.Join(s.st.dir, s.name) }
@@ -85,7 +87,9 @@ func (s *slot) live(ctx context.Context) error {
 			return nil
 		case <-p.Done():
 			s.set(nil)
-			place = crashedAt(s.st.logOf(s.name), from)
+			if place = crashedAt(s.st.logOf(s.name), from); place == "" && s.wasCut() {
+				place = powerLoss
+			}
 			if place == "" || !p.Killed() {
 				return fmt.Errorf("%s ended by itself (its log is %s)", s.name, s.st.logOf(s.name))
 			}
@@ -106,7 +110,7 @@ func (s *slot) live(ctx context.Context) error {
 		}
 	}
 	inFlight := s.st.inFlight() > 0
-	if s.kind == "gateway" && s.roll(3) == 0 {
+	if s.kind == "gateway" && (place == powerLoss || s.roll(3) == 0) {
 		if err := losePower(filepath.Join(s.dir(), "journal"), s.synced()); err != nil {
 			return err
 		}
@@ -160,6 +164,25 @@ func (s *slot) spare(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.spared = on
+}
+
+// cutPower ends the process as a power loss does.
+func (s *slot) cutPower() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proc != nil && !s.frozen {
+		s.cut = true
+		s.proc.Signal(syscall.SIGKILL)
+	}
+}
+
+// wasCut reports whether the process has just ended by cutPower.
+func (s *slot) wasCut() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.cut
+	s.cut = false
+	return was
 }
 
 func (s *slot) isSpared() bool {
