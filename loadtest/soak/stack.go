@@ -56,7 +56,7 @@ accounts:
       customer_ref: /data/object/metadata/customer_id
 groups:
   points:
-    worker: {attempts: 20, park_after: 1s, backoff: {max: 2s}}
+    worker: {attempts: 20, park_after: 1s, backoff: {max: 1s}}
     award:
       rules: {USD: {points: 1, per: "1.00"}}
 `
