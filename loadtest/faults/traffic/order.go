@@ -14,6 +14,9 @@ const (
 	Forgery  = "forged"
 )
 
+// unmapped is what becomes of a signed callback that says nothing known.
+const unmapped = "unmapped"
+
 // fact is one thing that happens to an order.
 type fact struct {
 	kind    string // the canonical type
@@ -39,6 +42,7 @@ var courses = [][]string{
 	{"payment.succeeded", "refund.succeeded", "refund.succeeded"},
 	{"payment.pending"},
 	{"payment.authorized"},
+	{"payment.succeeded", unmapped},
 }
 
 func newOrder(run string, n int, r *rand.Rand) order {

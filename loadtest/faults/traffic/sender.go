@@ -238,7 +238,7 @@ func (s *Sender) forge(ctx context.Context, o *order, r *rand.Rand, target int) 
 	var cb callback
 	switch r.IntN(5) {
 	case 0: // another's secret
-		liar := &Sender{o: Options{StripeSecret: "whsec_guessed"}, standardKey: []byte("guessed")}
+		liar := &Sender{o: Options{StripeSecret: "whsec_guessed"}, standardKey: []byte("guessed")} //nolint:gosec // nobody's
 		cb = liar.sign(f.account, f.id(0), body, at)
 	case 1: // signed, and altered then
 		cb = s.sign(f.account, f.id(0), body, at)

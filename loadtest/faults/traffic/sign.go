@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,8 +57,7 @@ func (o object) render(spaced bool) string {
 
 func (o object) reversed() object {
 	out := make(object, 0, len(o))
-	for i := len(o) - 1; i >= 0; i-- {
-		m := o[i]
+	for _, m := range slices.Backward(o) {
 		if inner, ok := m.value.(object); ok {
 			m.value = inner.reversed()
 		}
@@ -73,10 +73,19 @@ func (o *order) render(seq int, dollars int, at time.Time, rerendered bool) stri
 	if o.account == stripe {
 		// docs.stripe.com/api/events/object, the members that count.
 		body = object{
-			{"id", o.id(seq)}, {"object", "event"}, {"created", at.Unix()}, {"livemode", false}, {"type", "payment_intent.succeeded"},
+			{"id", o.id(seq)},
+			{"object", "event"},
+			{"created", at.Unix()},
+			{"livemode", false},
+			{"type", "payment_intent.succeeded"},
 			{"data", object{{"object", object{
-				{"id", "pi_" + o.ref}, {"object", "payment_intent"}, {"amount", dollars * 100}, {"amount_received", dollars * 100},
-				{"currency", "usd"}, {"status", "succeeded"}, {"latest_charge", "ch_" + o.ref},
+				{"id", "pi_" + o.ref},
+				{"object", "payment_intent"},
+				{"amount", dollars * 100},
+				{"amount_received", dollars * 100},
+				{"currency", "usd"},
+				{"status", "succeeded"},
+				{"latest_charge", "ch_" + o.ref},
 				{"metadata", object{{"order_id", o.ref}, {"customer_id", o.customer}}},
 			}}}},
 		}
@@ -88,7 +97,11 @@ func (o *order) render(seq int, dollars int, at time.Time, rerendered bool) stri
 		if f.kind == "refund.succeeded" {
 			data = append(data, member{"refund_id", fmt.Sprintf("re_%s_%d", o.ref, seq)})
 		}
-		body = object{{"type", f.kind}, {"timestamp", at.UTC().Format(time.RFC3339)}, {"data", data}}
+		kind := f.kind
+		if kind == unmapped {
+			kind = "loyalty.noticed"
+		}
+		body = object{{"type", kind}, {"timestamp", at.UTC().Format(time.RFC3339)}, {"data", data}}
 	}
 	if rerendered {
 		return body.reversed().render(true)
