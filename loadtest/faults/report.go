@@ -58,7 +58,7 @@ func (r *result) print(w io.Writer) {
 	for _, list := range []struct {
 		name   string
 		events []string
-	}{{"lost", v.Lost}, {"applied twice", v.Twice}, {"out of order", v.OutOfOrder}, {"forged accepted", v.ForgedAccepted}, {"other", v.Other}} {
+	}{{"lost", v.Lost}, {"applied twice", v.Twice}, {"out of order", v.OutOfOrder}, {"forged accepted", v.ForgedAccepted}, {"ledger", v.Ledger}, {"other", v.Other}} {
 		for _, text := range list.events[:min(20, len(list.events))] {
 			fmt.Fprintf(w, "%s: %s\n", list.name, text)
 		}

@@ -25,26 +25,23 @@ func (c *court) readEffects(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	logged := map[string]int{}
-	err = rows(ctx, c.SQL, `SELECT event_id FROM event_log WHERE conflict_of IS NULL`, func(scan func(...any) error) error {
-		var event string
-		if err := scan(&event); err != nil {
-			return err
-		}
-		logged[event]++
-		return nil
-	})
+	logged, err := c.readLog(ctx)
 	if err != nil {
 		return err
 	}
 	for id, f := range c.facts {
-		if c.destroyed(id) {
-			continue
-		}
+		destroyed := c.destroyed(id)
 		for _, group := range groups {
-			if !c.effects[group+" "+id] && !(group == "points" && c.poisoned(f)) {
+			switch {
+			case c.effects[group+" "+id], group == "points" && c.poisoned(f):
+			case destroyed:
+				c.missing++
+			default:
 				c.lost("%s has no effect of %s (%s, order %s)", group, id, f.Type, f.Order)
 			}
+		}
+		if destroyed {
+			continue
 		}
 		switch n := logged[id]; {
 		case n == 0:
@@ -54,6 +51,56 @@ func (c *court) readEffects(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// readLog counts the rows of the event log by event, and looks for every conflict there.
+func (c *court) readLog(ctx context.Context) (map[string]int, error) {
+	logged, conflicts := map[string]int{}, map[string]int{}
+	err := rows(ctx, c.SQL, `SELECT event_id, COALESCE(conflict_of, ''), COALESCE(order_ref, '') FROM event_log`, func(scan func(...any) error) error {
+		var event, of, order string
+		if err := scan(&event, &of, &order); err != nil {
+			return err
+		}
+		switch {
+		case of != "":
+			conflicts[of]++
+		case c.facts[event] == nil && !strings.Contains(order, c.Forged):
+			c.other("the event log has %s, and nobody was told that it was accepted", event)
+		}
+		logged[event]++
+		return nil
+	})
+	for of := range c.conflicts {
+		switch n := conflicts[of]; {
+		case n == 0 && !c.destroyedConflict(of):
+			c.lost("the event log has no conflict of %s", of)
+		case n > 1:
+			c.verdict.Twice = append(c.verdict.Twice, fmt.Sprintf("the event log has %d conflicts of %s", n, of))
+		}
+		delete(conflicts, of)
+	}
+	for of := range conflicts {
+		c.other("the event log has a conflict of %s, which nobody sent", of)
+	}
+	return logged, err
+}
+
+// keptConflict reports whether an event is a conflict that was sent. The tap is locked.
+func (c *court) keptConflict(event string) bool {
+	for of := range c.conflicts {
+		if slices.Contains(c.Tap.conflicts[of], event) {
+			return true
+		}
+	}
+	return false
+}
+
+// destroyedConflict reports whether the entry of an event's conflict, or the one it is
+// a conflict of, was deleted by hand.
+func (c *court) destroyedConflict(of string) bool {
+	c.Tap.mu.Lock()
+	defer c.Tap.mu.Unlock()
+	return slices.ContainsFunc(c.Tap.conflicts[of], c.destroyed)
 }
 
 func (c *court) poisoned(f *fact) bool { return strings.Contains(f.Order, c.Poisoned) }
@@ -130,26 +177,40 @@ func (c *court) judgeOrders(ctx context.Context) error {
 	return c.judgeHistory(ctx)
 }
 
-// judgeHistory: order_history.seq rises in the order of the effects, entry_id in that
-// of the stream.
+// judgeHistory compares, for each group, the order in which an order's events were
+// applied, which is that of seq, with that in which they stand in the stream.
 func (c *court) judgeHistory(ctx context.Context) error {
-	last := map[string]string{}
-	return rows(ctx, c.SQL, `SELECT order_key, entry_id, event_id FROM order_history ORDER BY seq`, func(scan func(...any) error) error {
-		var order, entry, event string
-		if err := scan(&order, &entry, &event); err != nil {
+	for table, query := range map[string]string{
+		"order_history": `SELECT order_key, entry_id, event_id FROM order_history WHERE type <> 'conflict' ORDER BY seq`,
+		"event_log":     `SELECT order_ref, entry_id, event_id FROM event_log WHERE order_ref IS NOT NULL AND conflict_of IS NULL ORDER BY seq`,
+		"points_ledger": `SELECT order_key, '', event_id FROM points_ledger ORDER BY seq`,
+	} {
+		last := map[string]string{}
+		err := rows(ctx, c.SQL, query, func(scan func(...any) error) error {
+			var order, entry, event string
+			if err := scan(&order, &entry, &event); err != nil {
+				return err
+			}
+			// The entry under which an event was applied may be a later one of the
+			// same event, when Redis lost its memory in between; the first is what
+			// counts.
+			if first := c.Tap.first(event); first != "" {
+				entry = first
+			}
+			if entry == "" {
+				return nil // deleted before anyone had seen it
+			}
+			if before := last[order]; before != "" && later(before, entry) {
+				c.verdict.OutOfOrder = append(c.verdict.OutOfOrder, fmt.Sprintf("%s: %s: %s (%s) was applied after entry %s", table, order, event, entry, before))
+			}
+			last[order] = entry
+			return nil
+		})
+		if err != nil {
 			return err
 		}
-		// The entry under which an event was applied may be a later one of the same
-		// event, when Redis lost its memory in between; the first is what counts.
-		if first := c.Tap.first(event); first != "" {
-			entry = first
-		}
-		if before := last[order]; before != "" && later(before, entry) {
-			c.verdict.OutOfOrder = append(c.verdict.OutOfOrder, fmt.Sprintf("%s: %s (%s) was applied after entry %s", order, event, entry, before))
-		}
-		last[order] = entry
-		return nil
-	})
+	}
+	return nil
 }
 
 // judgePoints: every customer has one order, and a point is worth a dollar.
@@ -167,7 +228,21 @@ func (c *court) judgePoints(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	err = rows(ctx, c.SQL, `SELECT event_id, count(*) FROM points_ledger GROUP BY event_id HAVING count(*) > 1`, func(scan func(...any) error) error {
+		var event string
+		var n int
+		if err := scan(&event, &n); err != nil {
+			return err
+		}
+		c.verdict.Twice = append(c.verdict.Twice, fmt.Sprintf("the points ledger has %s %d times", event, n))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
 	for order, facts := range c.orders {
+		known[facts[0].Customer] = true
 		if !c.whole(order) {
 			continue
 		}
@@ -181,6 +256,11 @@ func (c *court) judgePoints(ctx context.Context) error {
 			c.verdict.Twice = append(c.verdict.Twice, fmt.Sprintf("customer %s has %d points, want %d", facts[0].Customer, got, want))
 		case got < want:
 			c.lost("customer %s has %d points, want %d", facts[0].Customer, got, want)
+		}
+	}
+	for customer, balance := range balances {
+		if !known[customer] {
+			c.other("customer %s has %d points, and no order", customer, balance)
 		}
 	}
 	// The ledger's lines of an order add up to what the last of them says.

@@ -43,7 +43,9 @@ type Verdict struct {
 	Lost, Twice, OutOfOrder        []string
 	ForgedAccepted                 []string
 	DeadExpected, DeadFound        int
-	LedgerDifference               int64
+	// Ledger says what LedgerDifference is made of.
+	LedgerDifference int64
+	Ledger           []string
 	// Other are things that none of the rows has.
 	Other []string
 }
@@ -56,11 +58,28 @@ func (v *Verdict) OK() bool {
 // Add puts to a verdict what a later one of the same run has found.
 func (v *Verdict) Add(later *Verdict) {
 	v.Sent, v.Forged, v.Accepted, v.Events = later.Sent, later.Forged, later.Accepted, later.Events
-	v.Lost = append(v.Lost, later.Lost...)
-	v.Twice = append(v.Twice, later.Twice...)
-	v.OutOfOrder = append(v.OutOfOrder, later.OutOfOrder...)
-	v.ForgedAccepted = append(v.ForgedAccepted, later.ForgedAccepted...)
-	v.Other = append(v.Other, later.Other...)
+	for _, list := range []struct {
+		to   *[]string
+		from []string
+	}{
+		{&v.Lost, later.Lost},
+		{&v.Twice, later.Twice},
+		{&v.OutOfOrder, later.OutOfOrder},
+		{&v.ForgedAccepted, later.ForgedAccepted},
+		{&v.Other, later.Other},
+		{&v.Ledger, later.Ledger},
+	} {
+		// What is wrong in SQL still is the second time.
+		known := map[string]bool{}
+		for _, text := range *list.to {
+			known[text] = true
+		}
+		for _, text := range list.from {
+			if !known[text] {
+				*list.to = append(*list.to, text)
+			}
+		}
+	}
 	v.LedgerDifference += later.LedgerDifference
 }
 
@@ -79,7 +98,7 @@ type fact struct {
 
 // Judge judges.
 func Judge(ctx context.Context, o Options) (Verdict, error) {
-	c := &court{Options: o, facts: map[string]*fact{}, orders: map[string][]*fact{}}
+	c := &court{Options: o, facts: map[string]*fact{}, orders: map[string][]*fact{}, conflicts: map[string]bool{}}
 	for _, step := range []func(context.Context) error{c.readTold, c.readEffects, c.judgeStream, c.judgeOrders, c.judgePoints, c.judgeForgeries, c.judgeDead, c.judgeLedger} {
 		if err := step(ctx); err != nil {
 			return Verdict{}, fmt.Errorf("judge: %w", err)
@@ -95,9 +114,16 @@ type court struct {
 	// facts are what was accepted, by event id; orders the same by order reference.
 	facts  map[string]*fact
 	orders map[string][]*fact
+	// conflicts are the events that were told again with other facts, and accepted.
+	conflicts map[string]bool
 	// effects are the dedup keys there are, "group event".
 	effects map[string]bool
+	// missing are the effects that the events of entries deleted by hand never had.
+	missing int64
 }
+
+// unmapped is the type of what is authentic, and nothing that is known.
+const unmapped = "unmapped"
 
 // eventID is canonical-event.md §5: the digest of provider, account and the provider's
 // own id.
@@ -129,14 +155,17 @@ func (c *court) readTold(context.Context) error {
 			continue
 		}
 		c.verdict.Accepted++
+		id := eventID(t.Provider, t.Account, t.ID)
 		if t.Kind == "conflict" {
+			c.conflicts[id] = true
 			continue // the fact that came first counts
 		}
-		id := eventID(t.Provider, t.Account, t.ID)
 		if c.facts[id] == nil {
 			f := &fact{t, id}
 			c.facts[id] = f
-			c.orders[t.Order] = append(c.orders[t.Order], f)
+			if t.Type != unmapped { // says nothing of its order
+				c.orders[t.Order] = append(c.orders[t.Order], f)
+			}
 		}
 	}
 	c.verdict.Events = len(c.facts)

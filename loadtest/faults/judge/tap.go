@@ -2,6 +2,7 @@ package judge
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"sync"
@@ -25,7 +26,10 @@ type Tap struct {
 	seen    map[string]bool
 	entries map[string][]place
 	orders  map[string]string // order reference by event id
-	life    int
+	// conflicts are the ids under which other facts of an event were kept, by that
+	// event's id.
+	conflicts map[string][]string
+	life      int
 }
 
 // place is an entry of an event, in one life of Redis's memory.
@@ -39,6 +43,7 @@ func NewTap(addr, prefix string) *Tap {
 	return &Tap{
 		rdb:    redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1, DialerRetries: 1, ReadTimeout: 5 * time.Second}),
 		prefix: prefix, seen: map[string]bool{}, entries: map[string][]place{}, orders: map[string]string{},
+		conflicts: map[string][]string{},
 	}
 }
 
@@ -133,6 +138,15 @@ func (t *Tap) note(key string, m redis.XMessage) {
 	t.seen[at] = true
 	t.entries[event] = append(t.entries[event], place{key, m.ID, t.life})
 	t.orders[event], _ = m.Values["order"].(string)
+	if m.Values["type"] == "conflict" {
+		var e struct {
+			Of string `json:"conflict_of"`
+		}
+		text, _ := m.Values["event"].(string)
+		// One that cannot be read is of no event, and so of none that was sent.
+		_ = json.Unmarshal([]byte(text), &e)
+		t.conflicts[e.Of] = append(t.conflicts[e.Of], event)
+	}
 }
 
 // first is the first entry id of an event, "" when none was seen.
@@ -145,17 +159,39 @@ func (t *Tap) first(event string) string {
 	return ""
 }
 
+// count is how many entries were seen in this life of Redis's memory.
+func (t *Tap) count() (n int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, at := range t.entries {
+		for _, p := range at {
+			if p.life == t.life {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // judgeStream compares what stood in the streams with what was accepted.
 func (c *court) judgeStream(context.Context) error {
 	t := c.Tap
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for of, ids := range t.conflicts {
+		if !c.conflicts[of] {
+			c.other("%v are conflicts of %q, which nobody sent", ids, of)
+		}
+	}
 	for id, f := range c.facts {
 		if len(t.entries[id]) == 0 && !c.destroyed(id) {
 			c.lost("no entry of %s (%s, order %s)", id, f.Type, f.Order)
 		}
 	}
 	for id, at := range t.entries {
+		if c.facts[id] == nil && !c.keptConflict(id) && !strings.Contains(t.orders[id], c.Forged) {
+			c.other("%s is in the stream, and nobody was told that it was accepted", id)
+		}
 		for i := 1; i < len(at); i++ {
 			if at[i].life == at[i-1].life {
 				c.verdict.Twice = append(c.verdict.Twice, id+" has the entries "+at[i-1].id+" and "+at[i].id)
@@ -169,7 +205,7 @@ func (c *court) judgeStream(context.Context) error {
 		if !facts[0].Pinned {
 			continue
 		}
-		slices.SortFunc(facts, func(a, b *fact) int { return a.Seq - b.Seq })
+		facts = slices.SortedFunc(slices.Values(facts), func(a, b *fact) int { return a.Seq - b.Seq })
 		for i := 1; i < len(facts); i++ {
 			before, after := t.entries[facts[i-1].event], t.entries[facts[i].event]
 			if len(before) > 0 && len(after) > 0 && later(before[0].id, after[0].id) {
