@@ -23,14 +23,14 @@ SEED     ?= 0
 DEDUP_EVENTS ?= 1000000
 
 # The parts of `make test`, in order: what fails soonest comes first.
-PARTS := prepare build lint race oracles examples readme load-short
+PARTS := prepare build lint race oracles examples readme load-short soak-short faults-short faults-broken
 
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: ## set up, then everything: lint, tests with -race on real servers, oracles, examples, README, a short load
+test: ## set up, then everything: lint, tests with -race on real servers, oracles, examples, README, load, soak, faults
 	@for part in $(PARTS); do \
 		echo "== $$part"; start=$$SECONDS; \
 		$(MAKE) --no-print-directory $$part || { echo "== $$part failed after $$((SECONDS - start)) s" >&2; exit 1; }; \

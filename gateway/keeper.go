@@ -115,6 +115,13 @@ func (k *Keeper) Keeps() string {
 	}
 }
 
+// Holds is how many events the journal holds, and the bytes of its files. In the mode
+// fallback the events are those that are not in the stream yet.
+func (k *Keeper) Holds() (events int, bytes int64) {
+	s := k.journal.Stats()
+	return s.Payloads, s.Bytes
+}
+
 // Close lets go of the journal. Run must have returned.
 func (k *Keeper) Close() error { return k.journal.Close() }
 

@@ -3,6 +3,8 @@ package streams
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -51,8 +53,16 @@ type GroupStats struct {
 	// OldestPending is the age of the oldest pending entry since it was appended.
 	OldestPending time.Duration `json:"oldest_pending_ns"`
 	// Attempted are the unsettled entries that were run at least once.
-	Attempted  int64            `json:"attempted"`
-	Dead       int64            `json:"dead"`
+	Attempted int64 `json:"attempted"`
+	// Parked wait outside the stream until they are due.
+	Parked int64 `json:"parked"`
+	Dead   int64 `json:"dead"`
+	// Lost were deleted by somebody before the group had settled them. Overtaken is how
+	// often an undeclared group had entries taken from it that were beyond the retention.
+	Lost      int64 `json:"lost"`
+	Overtaken int64 `json:"overtaken,omitempty"`
+	// Problems say what could not be read, such as a key of a wrong type.
+	Problems   []string         `json:"problems,omitempty"`
 	Partitions []GroupPartition `json:"partitions"`
 }
 
@@ -65,8 +75,13 @@ type GroupPartition struct {
 	Pending       int64         `json:"pending"`
 	OldestPending time.Duration `json:"oldest_pending_ns"`
 	Attempted     int64         `json:"attempted"`
+	Parked        int64         `json:"parked"`
 	Dead          int64         `json:"dead"`
+	Lost          int64         `json:"lost"`
+	Overtaken     int64         `json:"overtaken,omitempty"`
 	Consumers     int64         `json:"consumers"`
+	// Problem says what could not be read.
+	Problem string `json:"problem,omitempty"`
 	// Owner holds the partition's lease for LeaseLeft; empty when nobody does.
 	Owner     string        `json:"owner,omitempty"`
 	Epoch     string        `json:"epoch,omitempty"`
@@ -111,7 +126,13 @@ func (g *GroupStats) add(p GroupPartition) {
 	g.Pending += p.Pending
 	g.OldestPending = max(g.OldestPending, p.OldestPending)
 	g.Attempted += p.Attempted
+	g.Parked += p.Parked
 	g.Dead += p.Dead
+	g.Lost += p.Lost
+	g.Overtaken += p.Overtaken
+	if p.Problem != "" {
+		g.Problems = append(g.Problems, fmt.Sprintf("partition %d: %s", p.Partition, p.Problem))
+	}
 	g.Partitions = append(g.Partitions, p)
 }
 
@@ -158,8 +179,27 @@ func (s *Stats) group(ctx context.Context, i int, info redis.XInfoGroup, last st
 	dead := pipe.XLen(ctx, s.layout.Dead(i, info.Name))
 	lease := pipe.HMGet(ctx, s.layout.Lease(i, info.Name), "owner", "epoch")
 	left := pipe.PTTL(ctx, s.layout.Lease(i, info.Name))
-	if _, err := pipe.Exec(ctx); err != nil {
-		return p, err
+	parked := pipe.ZCard(ctx, s.layout.Parked(i, info.Name))
+	// Of our own groups the account counts what was lost, of others the trimmer.
+	lost := pipe.HGet(ctx, s.layout.Counts(i, info.Name), "lost")
+	trim := pipe.HMGet(ctx, s.layout.Trim(i), "lost:"+info.Name, "overtaken:"+info.Name)
+	cmds, _ := pipe.Exec(ctx) // each command is looked at
+	for _, cmd := range cmds {
+		err := cmd.Err()
+		if err == nil || errors.Is(err, redis.Nil) {
+			continue
+		}
+		// What somebody has overwritten hides nothing else.
+		if !redis.HasErrorPrefix(err, "WRONGTYPE") {
+			return p, err
+		}
+		p.Problem = fmt.Sprintf("%v: a key of another type stands where %v belongs: DEL it", err, cmd.Args()[1])
+	}
+	p.Parked = parked.Val()
+	p.Lost, _ = strconv.ParseInt(lost.Val(), 10, 64) // none is 0
+	if v := trim.Val(); len(v) == 2 {
+		p.Lost += number(v[0])
+		p.Overtaken = number(v[1])
 	}
 	p.Attempted, p.Dead = attempted.Val(), dead.Val()
 	p.Pending = pending.Val().Count

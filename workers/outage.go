@@ -19,6 +19,19 @@ type outage struct {
 	away   string
 	paused prometheus.Gauge
 	parts  atomic.Int32
+	// why is the last error of a part.
+	why atomic.Pointer[error]
+}
+
+// told is what is away and why, "" while nothing is.
+func (o *outage) told() string {
+	if o.parts.Load() == 0 {
+		return ""
+	}
+	if why := o.why.Load(); why != nil {
+		return o.away + ": " + (*why).Error()
+	}
+	return o.away
 }
 
 func (o *outage) init(g *group, away string) {
@@ -35,6 +48,7 @@ type trouble struct {
 
 // failed notes a failure and returns how long to pause.
 func (t *trouble) failed(err error) time.Duration {
+	t.outage.why.Store(&err)
 	if t.failures == 0 {
 		t.outage.paused.Inc()
 		if t.outage.parts.Add(1) == 1 {

@@ -118,3 +118,19 @@ func (p *Pool) Run(ctx context.Context) error {
 	running.Wait()
 	return nil
 }
+
+// Paused tells which groups wait for something in this process, and for what, with the
+// last error. A group that runs is not named.
+func (p *Pool) Paused() map[string][]string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := map[string][]string{}
+	for _, g := range p.groups {
+		for _, o := range []*outage{&g.redisAway, &g.handlerAway, &g.deadRefused, &g.parkedFull} {
+			if text := o.told(); text != "" {
+				out[g.name] = append(out[g.name], text)
+			}
+		}
+	}
+	return out
+}

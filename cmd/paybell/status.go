@@ -6,14 +6,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/paybell/paybell/gateway/admin"
+	"github.com/paybell/paybell/streams"
 	"github.com/paybell/paybell/streams/event"
 )
 
@@ -71,6 +74,9 @@ func printStatus(st *admin.Status) error {
 	if st.Gateway != nil {
 		fmt.Fprintf(&b, "gateway   %s\n", either(st.Gateway.Ready, "ready", "NOT READY: "+st.Gateway.Why))
 	}
+	if st.Journal != nil {
+		fmt.Fprintf(&b, "journal   %s, %d events, %d bytes\n", st.Journal.Mode, st.Journal.Events, st.Journal.Bytes)
+	}
 	if st.Redis != nil {
 		fmt.Fprintf(&b, "redis     %s\n", either(st.Redis.Embedded, "embedded", st.Redis.Version+", a success reply means "+st.Redis.Level))
 		for _, p := range st.Redis.Problems {
@@ -81,13 +87,13 @@ func printStatus(st *admin.Status) error {
 		fmt.Fprintf(&b, "%-9s DOES NOT ANSWER: %s\n", u.Part, u.Why)
 	}
 	if st.Streams != nil {
-		fmt.Fprintf(&b, "\nGROUP\tUNREAD\tPENDING\tOLDEST\tDEAD\tMEMBERS\n")
-		for _, g := range st.Streams.Groups {
-			fmt.Fprintf(&b, "%s\t%d%s\t%d\t%s\t%d\t%d\n", g.Group, g.Lag, either(g.LagMin, "+", ""), g.Pending,
-				either(g.Pending > 0, g.OldestPending.Round(time.Second).String(), "-"), g.Dead, g.Members)
+		fmt.Fprintf(&b, "\nGROUP\tUNREAD\tPENDING\tOLDEST\tPARKED\tDEAD\tLOST\tMEMBERS\n")
+		for i := range st.Streams.Groups {
+			addGroup(&b, &st.Streams.Groups[i], st.Paused)
 		}
 		fmt.Fprintf(&b, "%d entries in %d partitions\n", st.Streams.Entries, len(st.Streams.Partitions))
 	}
+	addLedger(&b, st.Ledger)
 	if len(st.Orders) > 0 {
 		b.WriteString("\n")
 		addOrders(&b, st.Orders)
@@ -99,6 +105,34 @@ func printStatus(st *admin.Status) error {
 		}
 	}
 	return printTable(b.String())
+}
+
+// addGroup adds a group's line, and below it what is wrong with it.
+func addGroup(b *strings.Builder, g *streams.GroupStats, paused map[string][]string) {
+	fmt.Fprintf(b, "%s\t%d%s\t%d\t%s\t%d\t%d\t%d\t%d\n", g.Group, g.Lag, either(g.LagMin, "+", ""), g.Pending,
+		either(g.Pending > 0, g.OldestPending.Round(time.Second).String(), "-"), g.Parked, g.Dead, g.Lost, g.Members)
+	for _, text := range g.Problems {
+		fmt.Fprintf(b, "  ! %s\n", oneLine(text))
+	}
+	if g.Overtaken > 0 {
+		fmt.Fprintf(b, "  ! overtaken %d times: it is not declared, and was beyond the retention\n", g.Overtaken)
+	}
+	for _, text := range paused[g.Group] {
+		fmt.Fprintf(b, "  ! this process pauses it: %s\n", oneLine(text))
+	}
+}
+
+// addLedger adds where the events of our own groups are.
+func addLedger(b *strings.Builder, ledger map[string]admin.LedgerStatus) {
+	if len(ledger) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\nLEDGER\tAPPENDED\tBASE\tUNREAD\tPENDING\tPARKED\tSETTLED\tDEAD\tDROPPED\tLOST\tDIFFERENCE\tREPLAYED\n")
+	for _, name := range slices.Sorted(maps.Keys(ledger)) {
+		a := ledger[name]
+		fmt.Fprintf(b, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", name, a.Appended, a.Base, a.Unread, a.Pending, a.Parked,
+			a.Settled, a.Dead, a.Dropped, a.Lost, a.Difference, a.Replayed)
+	}
 }
 
 func addOrders(b *strings.Builder, orders []admin.Order) {

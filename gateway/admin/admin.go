@@ -38,8 +38,13 @@ type Deps struct {
 	// Ready tells whether this process's public door can keep a callback.
 	Ready func(ctx context.Context) error
 	// Durability tells how well Redis keeps what it confirms.
-	Durability  func(ctx context.Context) (streams.Durability, error)
-	Stats       Stats
+	Durability func(ctx context.Context) (streams.Durability, error)
+	Stats      Stats
+	Ledger     Ledger
+	// Journal tells what the journal of this process holds.
+	Journal func() JournalStatus
+	// Paused tells what this process's groups wait for, by group; none where they run.
+	Paused      func() map[string][]string
 	DeadLetters DeadLetters
 	Orders      Orders
 	Points      Points

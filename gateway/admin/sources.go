@@ -13,6 +13,11 @@ type Stats interface {
 	Read(ctx context.Context) (streams.Report, error)
 }
 
+// Ledger tells where the events of each of our own groups are; *streams.Ledger does.
+type Ledger interface {
+	Read(ctx context.Context) (map[string]streams.Account, error)
+}
+
 // DeadLetters reads dead letters, replays and drops them; *streams.DeadLetters does.
 type DeadLetters interface {
 	List(ctx context.Context, group string, q streams.DeadLetterQuery) (streams.DeadLetterPage, error)
@@ -23,6 +28,7 @@ type DeadLetters interface {
 
 var (
 	_ Stats       = (*streams.Stats)(nil)
+	_ Ledger      = (*streams.Ledger)(nil)
 	_ DeadLetters = (*streams.DeadLetters)(nil)
 )
 

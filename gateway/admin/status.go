@@ -29,6 +29,12 @@ type Status struct {
 	Redis   *RedisStatus   `json:"redis,omitempty"`
 	// Streams has every group with its lag, pending, dead letters and owners.
 	Streams *streams.Report `json:"streams,omitempty"`
+	// Ledger says where the events of each of our own groups are.
+	Ledger map[string]LedgerStatus `json:"ledger,omitempty"`
+	// Journal is what this process's journal holds: accepted = appended + journal.
+	Journal *JournalStatus `json:"journal,omitempty"`
+	// Paused are this process's groups that wait, and what they wait for.
+	Paused map[string][]string `json:"paused,omitempty"`
 	// Orders are those changed last; null where this process has no orders.
 	Orders []Order `json:"orders"`
 	// Unavailable are the parts that did not answer.
@@ -39,6 +45,21 @@ type Status struct {
 type GatewayStatus struct {
 	Ready bool   `json:"ready"`
 	Why   string `json:"why,omitempty"`
+}
+
+// LedgerStatus is the account of a group and what it is short of.
+type LedgerStatus struct {
+	streams.Account
+	// Difference is how many events are nowhere, or, below zero, somewhere twice.
+	Difference int64 `json:"difference"`
+}
+
+// JournalStatus is what a journal holds.
+type JournalStatus struct {
+	Mode string `json:"mode"`
+	// Events are accepted and, in the mode fallback, not in the streams yet.
+	Events int64 `json:"events"`
+	Bytes  int64 `json:"bytes"`
 }
 
 // RedisStatus says how well Redis keeps what it confirms.
@@ -102,6 +123,25 @@ func (a *Admin) status(c *gin.Context) {
 			}
 			return err
 		})
+	}
+	if a.deps.Ledger != nil {
+		ask("ledger", func(ctx context.Context) error {
+			accounts, err := a.deps.Ledger.Read(ctx)
+			if err == nil {
+				s.Ledger = make(map[string]LedgerStatus, len(accounts))
+			}
+			for name, account := range accounts {
+				s.Ledger[name] = LedgerStatus{account, account.Difference()}
+			}
+			return err
+		})
+	}
+	if a.deps.Journal != nil {
+		j := a.deps.Journal()
+		s.Journal = &j
+	}
+	if a.deps.Paused != nil {
+		s.Paused = a.deps.Paused()
 	}
 	if a.deps.Orders != nil {
 		ask("orders", func(ctx context.Context) (err error) {

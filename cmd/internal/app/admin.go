@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/paybell/paybell/gateway"
 	"github.com/paybell/paybell/gateway/admin"
 	"github.com/paybell/paybell/handlers/effects"
 	"github.com/paybell/paybell/handlers/orderstatus"
@@ -24,8 +25,26 @@ func (a *App) buildAdmin(ctx context.Context, store *effects.Store) error {
 			Name: acc.Name, Provider: acc.ProviderName, Namespace: acc.Namespace, DedupWindow: acc.Window.String(),
 		})
 	}
+	var own []string
+	for _, g := range a.enabledGroups() {
+		own = append(own, g.name)
+	}
+	if len(own) > 0 {
+		a.ledger = streams.NewLedger(a.redis, a.layout, own, a.log, a.reg)
+		d.Ledger = a.ledger
+	}
+	// The parts that these ask are built after the door and before it opens.
+	if a.role.Workers {
+		d.Paused = func() map[string][]string { return a.pool.Paused() }
+	}
 	if a.role.Gateway {
 		d.Ready = a.ready
+	}
+	if a.role.Gateway && a.cfg.Journal.Mode != gateway.JournalRefuse {
+		d.Journal = func() admin.JournalStatus {
+			events, bytes := a.keeper.Holds()
+			return admin.JournalStatus{Mode: string(a.cfg.Journal.Mode), Events: int64(events), Bytes: bytes}
+		}
 	}
 	if store != nil {
 		d.Orders, d.Points = ordersView{orderstatus.NewReader(store)}, pointsView{points.NewReader(store)}

@@ -19,6 +19,7 @@ import (
 	"github.com/paybell/paybell/gateway"
 	"github.com/paybell/paybell/handlers/effects"
 	"github.com/paybell/paybell/streams"
+	"github.com/paybell/paybell/workers"
 )
 
 // ConfigError is what an operator cures in the configuration.
@@ -49,6 +50,8 @@ type App struct {
 	embedded   bool
 	accounts   []gateway.Account
 	keeper     *gateway.Keeper // nil without a journal
+	pool       *workers.Pool   // nil without workers
+	ledger     *streams.Ledger // nil where no group of ours is enabled
 	// redisAway is what the last question of /readyz found.
 	redisAway atomic.Bool
 	parts     []part

@@ -93,6 +93,7 @@ func (a *App) buildGroups(store *effects.Store) error {
 	}
 	a.closeLast("redis readers", readers.Close)
 	pool := workers.NewPool(a.log, a.reg, time.Now)
+	a.pool = pool
 	for _, g := range enabled {
 		log, err := streams.NewGroup(a.redis, readers, a.layout, g.name, a.cfg.Instance, a.cfg.Streams.Group(), a.log, a.reg)
 		if err != nil {
@@ -131,8 +132,8 @@ func (a *App) buildTrimmer(enabled []group) error {
 	if err != nil {
 		return err
 	}
-	if len(own) > 0 {
-		a.add("ledger", streams.NewLedger(a.redis, a.layout, own, a.log, a.reg).Run)
+	if a.ledger != nil {
+		a.add("ledger", a.ledger.Run)
 	}
 	a.add("trimmer", a.seams.trimmer(trim.Run, a.redis, a.layout))
 	return nil
