@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,6 +41,13 @@ type Account struct {
 	// Derived: in some partition there was too much unread to count, and Unread is what
 	// the equation leaves there.
 	Derived bool `json:"derived,omitempty"`
+	// Subscriber: another service acknowledges for the group, so nothing is counted, and
+	// Settled is what the equation leaves: also what was trimmed before the group was
+	// created.
+	Subscriber bool `json:"subscriber,omitempty"`
+	// Unreadable is in how many partitions the account could not be read, because a key
+	// is of another type. They are in none of the sums.
+	Unreadable int64 `json:"unreadable,omitempty"`
 }
 
 // Difference is how many events are nowhere, or, below zero, somewhere twice.
@@ -60,58 +68,63 @@ func (a *Account) add(b *Account) {
 	a.Replayed += b.Replayed
 	a.Created += b.Created
 	a.Derived = a.Derived || b.Derived
+	a.Subscriber = a.Subscriber || b.Subscriber
+	a.Unreadable += b.Unreadable
 }
 
-// Ledger reads the accounts of the groups that this installation runs itself. A
-// service that acknowledges its entries by itself has none.
+// Ledger reads the accounts of the groups that this installation runs itself, and of
+// those for which other services acknowledge as far as it can be told.
 type Ledger struct {
-	run    runner
-	layout Layout
-	groups []string
-	log    *slog.Logger
-	m      *ledgerMetrics
+	run         runner
+	layout      Layout
+	own, groups []string // groups are all, own first
+	log         *slog.Logger
+	m           *ledgerMetrics
 }
 
-// NewLedger returns a reader of the groups' accounts.
-func NewLedger(rdb Client, layout Layout, groups []string, log *slog.Logger, reg prometheus.Registerer) *Ledger {
-	return &Ledger{run: runner{rdb: rdb}, layout: layout, groups: groups, log: log, m: newLedgerMetrics(reg)}
+// NewLedger returns a reader of the accounts of our own groups.
+func NewLedger(rdb Client, layout Layout, own []string, log *slog.Logger, reg prometheus.Registerer) *Ledger {
+	return &Ledger{run: runner{rdb: rdb}, layout: layout, own: own, groups: own, log: log, m: newLedgerMetrics(reg)}
+}
+
+// Subscribers adds groups for which other services acknowledge. It is called before the
+// ledger is read.
+func (l *Ledger) Subscribers(groups []string) {
+	l.groups = slices.Clone(l.own)
+	for _, name := range groups {
+		if !slices.Contains(l.groups, name) {
+			l.groups = append(l.groups, name)
+		}
+	}
 }
 
 // Read adds up every group's account over the partitions, each of which is read at one
 // moment. A group that is not there yet is left out.
 func (l *Ledger) Read(ctx context.Context) (map[string]Account, error) {
-	accounts, _, err := readAccounts(ctx, &l.run, l.layout, l.groups)
+	accounts, _, err := l.read(ctx)
 	return accounts, err
 }
 
-// readAccounts also returns the partitions of each group whose accounts do not add up.
-func readAccounts(ctx context.Context, run *runner, layout Layout, groups []string) (map[string]Account, map[string][]int, error) {
-	sums, differing := make(map[string]Account, len(groups)), map[string][]int{}
-	for i := range layout.Partitions() {
-		keys, args := []string{layout.Events(i), layout.Ledger(i)}, make([]any, 0, len(groups))
-		for _, name := range groups {
-			keys = append(keys, layout.Counts(i, name), layout.Parked(i, name), layout.Dead(i, name))
-			args = append(args, name)
+// read also returns the partitions of each group whose accounts do not add up, or cannot
+// be read.
+func (l *Ledger) read(ctx context.Context) (map[string]Account, map[string][]int, error) {
+	sums, differing := make(map[string]Account, len(l.groups)), map[string][]int{}
+	for i := range l.layout.Partitions() {
+		keys := []string{l.layout.Events(i), l.layout.Ledger(i), l.layout.Trim(i)}
+		for _, name := range l.own {
+			keys = append(keys, l.layout.Counts(i, name), l.layout.Parked(i, name), l.layout.Dead(i, name))
 		}
-		reply, err := run.run(ctx, ledgerScript, keys, args...)
+		reply, err := l.run.run(ctx, ledgerScript, keys, anys([]any{len(l.own)}, l.groups)...)
 		if err != nil {
 			return nil, nil, err
 		}
-		for n, name := range groups {
+		for n, name := range l.groups {
 			row, _ := at(reply, n).([]any) // the script answers lists
-			if len(row) != 11 {
+			if len(row) == 0 {
 				continue
 			}
-			a := Account{
-				Unread: number(row[0]), Pending: number(row[1]), Parked: number(row[2]), Settled: number(row[3]),
-				Dead: number(row[4]), Dropped: number(row[5]), Lost: number(row[6]), Base: number(row[7]),
-				Appended: number(row[8]), Replayed: number(row[9]), Created: number(row[10]),
-			}
-			if a.Unread < 0 {
-				a.Unread, a.Derived = 0, true
-				a.Unread = max(0, a.Difference())
-			}
-			if a.Difference() != 0 {
+			a := accountOf(row, n >= len(l.own))
+			if a.Difference() != 0 || a.Unreadable > 0 {
 				differing[name] = append(differing[name], i)
 			}
 			sum := sums[name]
@@ -122,6 +135,26 @@ func readAccounts(ctx context.Context, run *runner, layout Layout, groups []stri
 	return sums, differing, nil
 }
 
+// accountOf reads a row of ledger.lua.
+func accountOf(row []any, subscriber bool) Account {
+	if len(row) != 11 {
+		return Account{Subscriber: subscriber, Unreadable: 1}
+	}
+	a := Account{
+		Unread: number(row[0]), Pending: number(row[1]), Parked: number(row[2]), Settled: number(row[3]),
+		Dead: number(row[4]), Dropped: number(row[5]), Lost: number(row[6]), Base: number(row[7]),
+		Appended: number(row[8]), Replayed: number(row[9]), Created: number(row[10]), Subscriber: subscriber,
+	}
+	if a.Unread < 0 {
+		a.Unread, a.Derived = 0, true
+		a.Unread = max(0, a.Difference())
+	}
+	if subscriber {
+		a.Settled = max(0, a.Difference())
+	}
+	return a
+}
+
 // ledgerEvery is how often a Ledger looks.
 const ledgerEvery = 10 * time.Second
 
@@ -130,19 +163,27 @@ const ledgerEvery = 10 * time.Second
 func (l *Ledger) Run(ctx context.Context) error {
 	tick := time.NewTicker(ledgerEvery)
 	defer tick.Stop()
-	told := map[string]int64{}
+	type trouble struct{ difference, unreadable int64 }
+	told := map[string]trouble{}
 	for {
-		accounts, differing, err := readAccounts(ctx, &l.run, l.layout, l.groups)
+		accounts, differing, err := l.read(ctx)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {
 			l.log.Error("read the ledger", "err", err)
 		}
 		for name, a := range accounts {
 			l.m.set(name, &a)
-			if d := a.Difference(); d != told[name] {
+			now := trouble{a.Difference(), a.Unreadable}
+			switch {
+			case now == told[name]:
+			case now == trouble{}:
+				l.log.Info("the ledger adds up again", "group", name)
+			case now.unreadable > 0:
+				l.log.Error("the ledger cannot be read: a key is of another type", "group", name, "difference", now.difference, "partitions", differing[name])
+			default:
 				l.log.Error("the ledger does not add up: appended and base differ from what is unread, pending, parked, settled, dead, dropped and lost",
-					"group", name, "difference", d, "partitions", differing[name])
-				told[name] = d
+					"group", name, "difference", now.difference, "partitions", differing[name])
 			}
+			told[name] = now
 		}
 		select {
 		case <-ctx.Done():
@@ -155,6 +196,7 @@ func (l *Ledger) Run(ctx context.Context) error {
 type ledgerMetrics struct {
 	events     *prometheus.GaugeVec
 	difference *prometheus.GaugeVec
+	unreadable *prometheus.GaugeVec
 }
 
 func newLedgerMetrics(reg prometheus.Registerer) *ledgerMetrics {
@@ -167,6 +209,10 @@ func newLedgerMetrics(reg prometheus.Registerer) *ledgerMetrics {
 			Name: "paybell_ledger_difference",
 			Help: "Events of a group that are in no state, or, below zero, in two. Anything but 0 that lasts is an alarm.",
 		}, []string{"group"})),
+		unreadable: register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "paybell_ledger_unreadable_partitions",
+			Help: "Partitions in which the account of a group cannot be read, because a key is of another type.",
+		}, []string{"group"})),
 	}
 }
 
@@ -178,4 +224,5 @@ func (m *ledgerMetrics) set(group string, a *Account) {
 		m.events.WithLabelValues(group, state).Set(float64(n))
 	}
 	m.difference.WithLabelValues(group).Set(float64(a.Difference()))
+	m.unreadable.WithLabelValues(group).Set(float64(a.Unreadable))
 }

@@ -1,26 +1,49 @@
--- Reads the accounts of groups at one moment. KEYS: events, ledger, then counts, parked
--- and dead of each group. ARGV: groups. Answers {1, {unread, pending, parked, settled,
--- dead, dropped, lost, base, appended, replayed, created}, ...} in the order of groups,
--- {} for one that is not there. unread is -1 where it was too much to count.
-local groups = {}
+-- Reads the accounts of groups at one moment. KEYS: events, ledger, trim, then counts,
+-- parked and dead of each of our own groups. ARGV: number of our own groups, our own
+-- groups, the subscribers' declared groups.
+-- Answers {1, {unread, pending, parked, settled, dead, dropped, lost, base, appended,
+-- replayed, created}, ...} in the order of groups, {} for one that is not there, {text}
+-- for one that cannot be read: a key of its is of another type. unread is -1 where it
+-- was too much to count. A subscriber's group has no account: of it only unread, pending,
+-- lost and appended are known.
+local groups, broken = {}, nil
 local list = redis.pcall('XINFO', 'GROUPS', KEYS[1])
-if not list.err then
-  for _, g in ipairs(list) do
-    local m = {}
-    for i = 1, #g, 2 do m[g[i]] = g[i + 1] end
-    groups[m['name']] = m
-  end
+if list.err then
+  if string.find(list.err, 'WRONGTYPE', 1, true) then broken = list.err end
+  list = {}
 end
+for _, g in ipairs(list) do
+  local m = {}
+  for i = 1, #g, 2 do m[g[i]] = g[i + 1] end
+  groups[m['name']] = m
+end
+
+local function ours(i, g)
+  local counts = KEYS[3 * i + 1]
+  local a = account(KEYS[1], KEYS[2], counts, KEYS[3 * i + 2], KEYS[3 * i + 3], g)
+  local c = redis.call('HMGET', counts, 'replayed', 'created')
+  return {a.unread, a.pending, a.parked, a.settled, a.dead, a.dropped, a.lost, a.base, a.appended,
+    tonumber(c[1] or '0'), tonumber(c[2] or '0')}
+end
+local function theirs(g)
+  return {unread(KEYS[1], g['last-delivered-id']), g['pending'], 0, 0, 0, 0,
+    tonumber(redis.call('HGET', KEYS[3], 'lost:' .. g['name']) or '0'), 0,
+    tonumber(redis.call('HGET', KEYS[2], 'appended') or '0'), 0, 0}
+end
+
+local own = tonumber(ARGV[1])
 local out = {1}
-for i, name in ipairs(ARGV) do
-  local counts = KEYS[3 * i]
-  if groups[name] then
-    local a = account(KEYS[1], KEYS[2], counts, KEYS[3 * i + 1], KEYS[3 * i + 2], groups[name])
-    local c = redis.call('HMGET', counts, 'replayed', 'created')
-    out[#out + 1] = {a.unread, a.pending, a.parked, a.settled, a.dead, a.dropped, a.lost, a.base, a.appended,
-      tonumber(c[1] or '0'), tonumber(c[2] or '0')}
-  else
+for i = 1, #ARGV - 1 do
+  local g = groups[ARGV[i + 1]]
+  if broken then
+    out[#out + 1] = {broken}
+  elseif not g then
     out[#out + 1] = {}
+  else
+    local ok, row
+    if i <= own then ok, row = pcall(ours, i, g) else ok, row = pcall(theirs, g) end
+    if not ok then row = {type(row) == 'table' and row.err or tostring(row)} end
+    out[#out + 1] = row
   end
 end
 return out

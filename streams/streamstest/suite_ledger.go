@@ -14,16 +14,26 @@ var ledgerCases = []contract{
 	{"G8LedgerCountsWhatSomebodyDeleted", ledgerCountsLoss},
 	{"G8LedgerOfAGroupThatIsCreatedAgain", ledgerOfACreatedGroup},
 	{"G8LedgerCountsMoreThanItLooksAt", ledgerIsBounded},
+	{"G8LedgerOfASubscriberIsWhatRemains", ledgerOfASubscriber},
+	{"G8LedgerSaysWhatItCannotRead", ledgerSaysWhatItCannotRead},
+}
+
+// accounts are those of groups of ours and of subscribers.
+func (b *Bench) accounts(own, subscribers []string) map[string]streams.Account {
+	b.tb.Helper()
+	l := streams.NewLedger(b.Write, b.Layout, own, slog.New(slog.DiscardHandler), b.Reg)
+	l.Subscribers(subscribers)
+	accounts, err := l.Read(b.tb.Context())
+	if err != nil {
+		b.tb.Fatal(err)
+	}
+	return accounts
 }
 
 // account is the account of the group points.
 func (b *Bench) account() streams.Account {
 	b.tb.Helper()
-	accounts, err := streams.NewLedger(b.Write, b.Layout, []string{"points"}, slog.New(slog.DiscardHandler), b.Reg).Read(b.tb.Context())
-	if err != nil {
-		b.tb.Fatal(err)
-	}
-	return accounts["points"]
+	return b.accounts([]string{"points"}, nil)["points"]
 }
 
 // stated fails the test unless the account is as wanted and adds up. Created and
@@ -286,4 +296,58 @@ func ledgerIsBounded(t promise) {
 	b.Take(g, l, 200)
 	b.Take(g, l, 100)
 	b.stated("taking more", streams.Account{Appended: 700, Unread: 350, Pending: 350})
+}
+
+// ledgerOfASubscriber: who acknowledges by himself has settled what is neither to be
+// read nor pending nor lost.
+func ledgerOfASubscriber(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
+	trim := b.Trimmer([]string{"points"}, []string{"shipping"}, func(o *streams.TrimOptions) { o.GhostIdle = 0 })
+	b.AppendTo(0, 10)
+	b.Trim(trim)
+	theirs := b.Subscriber("shipping", 8)
+	b.Ack("shipping", theirs[:3]...)
+	if err := b.Write.XDel(t.Context(), b.Layout.Events(0), theirs[4]).Err(); err != nil {
+		t.Fatal(err)
+	}
+	b.Trim(trim)
+	got := b.accounts([]string{"points"}, []string{"shipping", "points", "nobody"})
+	want := streams.Account{Appended: 10, Unread: 2, Pending: 4, Lost: 1, Settled: 3, Subscriber: true}
+	if got["shipping"] != want || len(got) != 2 || got["points"].Subscriber {
+		t.Fatalf("%+v, want %+v", got, want)
+	}
+}
+
+// ledgerSaysWhatItCannotRead: what somebody has overwritten hides its own group in its
+// own partition, and says so.
+func ledgerSaysWhatItCannotRead(t promise) {
+	b := New(t, t.addr)
+	b.AppendTo(0, 3)
+	b.AppendTo(1, 2)
+	for _, name := range []string{"points", "eventlog"} {
+		b.Group(name, "w1")
+	}
+	overwritten := func(key string) {
+		t.Helper()
+		if err := b.Write.Set(t.Context(), key, "x", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(after string, points, eventlog streams.Account) {
+		t.Helper()
+		got := b.accounts([]string{"points", "eventlog"}, []string{"shipping"})
+		if got["points"] != points || got["eventlog"] != eventlog {
+			t.Fatalf("after %s: %+v, want %+v and %+v", after, got, points, eventlog)
+		}
+	}
+	whole := streams.Account{Appended: 5, Unread: 5, Created: 2}
+	part := streams.Account{Appended: 2, Unread: 2, Created: 1, Unreadable: 1}
+	read("creating", whole, whole)
+	overwritten(b.Layout.Dead(0, "points"))
+	read("one key", part, whole)
+	overwritten(b.Layout.Events(0))
+	read("the stream", part, part)
+	overwritten(b.Layout.Events(1))
+	nothing := streams.Account{Unreadable: 2}
+	read("every stream", nothing, nothing)
 }
