@@ -3,12 +3,15 @@ package streams_test
 import (
 	"context"
 	"errors"
+	"io"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/paybell/paybell/streams"
 	"github.com/paybell/paybell/streams/event"
@@ -199,6 +202,34 @@ func TestServerThatIsLoadingIsAwayAndBreaksNoPromise(t *testing.T) {
 	}
 	if loading == 0 {
 		t.Error("the server was never seen loading")
+	}
+}
+
+// cutConfig loses the connection with every CONFIG.
+type cutConfig struct{ redis.Hook }
+
+func (cutConfig) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (cutConfig) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (cutConfig) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "config" {
+			cmd.SetErr(io.EOF)
+			return io.EOF
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// TestLostAnswerBreaksNoPromise: a connection that is cut while the server is asked
+// tells nothing about it.
+func TestLostAnswerBreaksNoPromise(t *testing.T) {
+	b := streamstest.New(t, streamstest.Redis(t, streamstest.AOF("always")...).Addr())
+	b.Write.AddHook(cutConfig{})
+	if d, err := streams.Check(t.Context(), b.Write); !errors.Is(err, streams.ErrUnavailable) {
+		t.Fatalf("%+v, %v", d, err)
 	}
 }
 

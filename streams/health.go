@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Durability is what a Redis server says of how well it keeps what it confirms.
@@ -68,9 +70,14 @@ func Check(ctx context.Context, rdb Client) (Durability, error) {
 		AOFWriteOK:      info["aof_last_write_status"] == "ok",
 		BgsaveOK:        info["rdb_last_bgsave_status"] == "ok",
 	}
-	// CONFIG is often not allowed; INFO does not say it.
-	if m, err := rdb.ConfigGet(ctx, "*appendfsync*").Result(); err == nil {
+	// CONFIG is often not allowed, or called otherwise; INFO does not say it. An answer
+	// that never came is no answer.
+	m, err := rdb.ConfigGet(ctx, "*appendfsync*").Result()
+	switch {
+	case err == nil:
 		d.Appendfsync, d.RewriteFsync = m["appendfsync"], m["no-appendfsync-on-rewrite"] == "no"
+	case !redis.HasErrorPrefix(err, "NOPERM") && !redis.HasErrorPrefix(err, "ERR"):
+		return Durability{}, unavailable("streams: check", err)
 	}
 	d.Problems = d.problems()
 	return d, nil

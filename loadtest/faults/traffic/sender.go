@@ -194,17 +194,17 @@ func (s *Sender) insist(ctx context.Context, o *order, seq, target, how int) {
 		other = target
 	}
 	var copies sync.WaitGroup
-	if how == 0 { // a copy at the same moment
+	if how < 4 { // a copy at the same moment
 		copies.Go(func() { s.send(ctx, "again", o, seq, other, false) })
 	}
 	for !s.send(ctx, "event", o, seq, target, false) {
 		wait(ctx, retryAfter)
 	}
 	copies.Wait()
-	switch how {
-	case 1: // once more, in other bytes
+	if how >= 3 && how < 7 { // once more, in other bytes
 		s.send(ctx, "again", o, seq, other, true)
-	case 2:
+	}
+	if how >= 6 {
 		s.send(ctx, "again", o, seq, target, false)
 	}
 }
