@@ -22,7 +22,7 @@ const (
 	// up, which is measured.
 	roundTime = 50 * time.Second
 	// catchUp bounds that time.
-	catchUp = 2 * time.Minute
+	catchUp = 3 * time.Minute
 	// again is how many old callbacks come once more after Redis lost its memory.
 	again = 500
 )
