@@ -3,7 +3,8 @@
 -- ARGV: owner, epoch, group, consumer, start id, page, least idle time in ms.
 -- Answers {1, moved ids, lost ids, last id of the page or ''}. Lost are those
 -- whose entry is no longer in the stream; they leave the pending list.
--- XAUTOCLAIM would not do: one engine keeps what was deleted, the other drops it.
+-- XAUTOCLAIM would not do: one engine keeps what was deleted, the other drops it; so
+-- does XCLAIM, and XACK may find nothing left to do.
 if not owned() then return {0} end
 local page = redis.pcall('XPENDING', KEYS[2], ARGV[3], 'IDLE', ARGV[7], ARGV[5], '+', ARGV[6])
 local no = refused(page)
@@ -22,11 +23,12 @@ if #ids > 0 then
   for _, id in ipairs(moved) do there[id] = true end
   for _, id in ipairs(ids) do
     if not there[id] then
-      redis.call('HINCRBY', KEYS[3], 'lost', redis.call('XACK', KEYS[2], ARGV[3], id))
+      redis.call('XACK', KEYS[2], ARGV[3], id)
       lost[#lost + 1] = id
     end
   end
 end
+if #lost > 0 then redis.call('HINCRBY', KEYS[3], 'lost', #lost) end
 local last = ''
 if #page == tonumber(ARGV[6]) then last = page[#page][1] end
 return {1, moved, lost, last}

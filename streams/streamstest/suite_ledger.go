@@ -12,6 +12,7 @@ import (
 var ledgerCases = []contract{
 	{"G8LedgerAddsUpWhateverHappens", ledgerAddsUp},
 	{"G8LedgerCountsWhatSomebodyDeleted", ledgerCountsLoss},
+	{"G8LedgerCountsLossWhereItIsFound", ledgerCountsLossAtOnce},
 	{"G8LedgerOfAGroupThatIsCreatedAgain", ledgerOfACreatedGroup},
 	{"G8LedgerCountsMoreThanItLooksAt", ledgerIsBounded},
 	{"G8LedgerOfASubscriberIsWhatRemains", ledgerOfASubscriber},
@@ -261,6 +262,39 @@ func ledgerCountsLoss(t promise) {
 	if again := b.Trim(trim); len(again.Lost) != 0 {
 		t.Fatalf("told again: %+v", again)
 	}
+}
+
+// ledgerCountsLossAtOnce: whoever finds that an event is gone counts it; no pass of the
+// trimmer is needed.
+func ledgerCountsLossAtOnce(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
+	b.AppendTo(0, 6)
+	g := b.Group("points", "w1")
+	l := b.Lease(g, 0)
+	es := b.Take(g, l, 4)
+	hand := func(cmd string, args ...any) {
+		t.Helper()
+		if err := b.Write.Do(t.Context(), append([]any{cmd, b.Layout.Events(0)}, args...)...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hand("XDEL", es[0].ID)
+	b.park(g, l, streams.Parking{EntryID: es[0].ID, Wait: time.Hour})
+	b.stated("parking what is gone", streams.Account{Appended: 6, Unread: 2, Pending: 3, Lost: 1})
+	hand("XDEL", es[1].ID)
+	if err := g.Release(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	g = b.Group("points", "w2")
+	if err := g.Adopt(t.Context(), b.Lease(g, 0)); err != nil {
+		t.Fatal(err)
+	}
+	b.stated("adopting what is gone", streams.Account{Appended: 6, Unread: 2, Pending: 2, Lost: 2})
+	hand("DEL")
+	if err := g.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.stated("DEL", streams.Account{Appended: 6, Lost: 6})
 }
 
 // ledgerOfACreatedGroup: a group that begins late owes nothing for what was before it,
