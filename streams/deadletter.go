@@ -3,6 +3,7 @@ package streams
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,7 +51,8 @@ type DeadLetterPage struct {
 const deadLetterPage = 50
 
 // List returns dead letters of a group, newest first over all partitions. Every
-// dead letter newer than the last one returned is read for it.
+// dead letter newer than the last one returned is read for it. Of a group that there is
+// not it returns ErrUnknownGroup and names those that there are.
 func (d *DeadLetters) List(ctx context.Context, group string, q DeadLetterQuery) (DeadLetterPage, error) {
 	if q.Limit <= 0 {
 		q.Limit = 100
@@ -75,6 +77,9 @@ func (d *DeadLetters) List(ctx context.Context, group string, q DeadLetterQuery)
 			return DeadLetterPage{}, err
 		}
 		if next == nil {
+			if len(page.DeadLetters) == 0 && q.After == "" {
+				return page, d.known(ctx, group)
+			}
 			return page, nil
 		}
 		letter := next.pop()
@@ -87,6 +92,41 @@ func (d *DeadLetters) List(ctx context.Context, group string, q DeadLetterQuery)
 		}
 		page.DeadLetters = append(page.DeadLetters, letter)
 	}
+}
+
+// known returns ErrUnknownGroup unless some partition has the group, or dead letters of
+// it.
+func (d *DeadLetters) known(ctx context.Context, group string) error {
+	pipe := d.rdb.Pipeline()
+	infos := make([]*redis.XInfoGroupsCmd, d.layout.Partitions())
+	dead := make([]*redis.IntCmd, len(infos))
+	for i := range infos {
+		infos[i] = pipe.XInfoGroups(ctx, d.layout.Events(i))
+		dead[i] = pipe.Exists(ctx, d.layout.Dead(i, group))
+	}
+	_, _ = pipe.Exec(ctx) // each command is looked at
+	var names []string
+	for i, info := range infos {
+		if err := info.Err(); err != nil && !redis.HasErrorPrefix(err, "no such key") && !wrongType(err) {
+			return unavailable("streams: find group "+group, err)
+		}
+		for _, g := range info.Val() {
+			names = append(names, g.Name)
+		}
+		if dead[i].Val() > 0 {
+			return nil
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if slices.Contains(names, group) {
+		return nil
+	}
+	there := "there is none yet"
+	if len(names) > 0 {
+		there = "there are " + strings.Join(names, ", ")
+	}
+	return fmt.Errorf("%w: %q; %s", ErrUnknownGroup, group, there)
 }
 
 // Show returns one dead letter, or ErrNoDeadLetter.

@@ -20,6 +20,8 @@ var (
 	// ErrDurability says that the server keeps what it confirms less well than the
 	// configuration promises.
 	ErrDurability = errors.New("streams: durability not kept")
+	// ErrUnknownGroup says that there is no group of that name.
+	ErrUnknownGroup = errors.New("streams: no such group")
 	// ErrNoDeadLetter says that a group has no dead letter of that id.
 	ErrNoDeadLetter = errors.New("streams: no such dead letter")
 	// ErrDeadLetterID says that text is not the id of a dead letter.

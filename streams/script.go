@@ -126,7 +126,7 @@ const (
 )
 
 // errNoGroup is the script's answer that the group, or its stream, is not there.
-var errNoGroup = errors.New("streams: no such group")
+var errNoGroup = errors.New("streams: the group is missing")
 
 // loadScripts runs on every new connection, so that a server that was restarted
 // or promoted knows the scripts before it is asked for one. A server that refuses

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -38,6 +39,8 @@ type PartitionStats struct {
 	Partition int    `json:"partition"`
 	Key       string `json:"key"`
 	Entries   int64  `json:"entries"`
+	// Problem says why nothing of the partition could be read.
+	Problem string `json:"problem,omitempty"`
 }
 
 // GroupStats is the state of one group; the counts are sums over its partitions.
@@ -97,12 +100,16 @@ func (s *Stats) Read(ctx context.Context) (Report, error) {
 		return Report{}, unavailable("streams: stats", err)
 	}
 	for i := range s.layout.Partitions() {
+		p := PartitionStats{Partition: i, Key: s.layout.Events(i)}
 		entries, in, err := s.partition(ctx, i, now)
-		if err != nil {
+		if wrongType(err) {
+			p.Problem = overwritten(p.Key)
+		} else if err != nil {
 			return Report{}, unavailable("streams: stats of partition "+strconv.Itoa(i), err)
 		}
+		p.Entries = entries
 		report.Entries += entries
-		report.Partitions = append(report.Partitions, PartitionStats{Partition: i, Key: s.layout.Events(i), Entries: entries})
+		report.Partitions = append(report.Partitions, p)
 		for name, p := range in {
 			if groups[name] == nil {
 				groups[name] = &GroupStats{Group: name}
@@ -111,7 +118,10 @@ func (s *Stats) Read(ctx context.Context) (Report, error) {
 		}
 	}
 	for name, g := range groups {
-		if g.Members, err = s.rdb.ZCard(ctx, s.layout.Members(name)).Result(); err != nil {
+		g.Members, err = s.rdb.ZCard(ctx, s.layout.Members(name)).Result()
+		if wrongType(err) {
+			g.Problems = append(g.Problems, overwritten(s.layout.Members(name)))
+		} else if err != nil {
 			return Report{}, unavailable("streams: stats of group "+name, err)
 		}
 		report.Groups = append(report.Groups, *g)
@@ -184,17 +194,17 @@ func (s *Stats) group(ctx context.Context, i int, info redis.XInfoGroup, last st
 	lost := pipe.HGet(ctx, s.layout.Counts(i, info.Name), "lost")
 	trim := pipe.HMGet(ctx, s.layout.Trim(i), "lost:"+info.Name, "overtaken:"+info.Name)
 	cmds, _ := pipe.Exec(ctx) // each command is looked at
+	var problems []string
 	for _, cmd := range cmds {
 		err := cmd.Err()
-		if err == nil || errors.Is(err, redis.Nil) {
-			continue
-		}
-		// What somebody has overwritten hides nothing else.
-		if !redis.HasErrorPrefix(err, "WRONGTYPE") {
+		if wrongType(err) {
+			key, _ := cmd.Args()[1].(string) // each of them names one key, first
+			problems = append(problems, overwritten(key))
+		} else if err != nil && !errors.Is(err, redis.Nil) {
 			return p, err
 		}
-		p.Problem = fmt.Sprintf("%v: a key of another type stands where %v belongs: DEL it", err, cmd.Args()[1])
 	}
+	p.Problem = strings.Join(problems, "; ")
 	p.Parked = parked.Val()
 	p.Lost, _ = strconv.ParseInt(lost.Val(), 10, 64) // none is 0
 	if v := trim.Val(); len(v) == 2 {
@@ -215,6 +225,12 @@ func (s *Stats) group(ctx context.Context, i int, info redis.XInfoGroup, last st
 	p.Lag, p.LagMin, err = s.lag(ctx, i, info, last)
 	return p, err
 }
+
+// wrongType reports that somebody has put something else in the place of a key. It hides
+// nothing but what the key held.
+func wrongType(err error) bool { return redis.HasErrorPrefix(err, "WRONGTYPE") }
+
+func overwritten(key string) string { return key + " is a key of another type: DEL it" }
 
 // What is counted by reading is read in pages, and not without end.
 const (

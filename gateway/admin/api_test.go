@@ -229,7 +229,7 @@ func TestDeadLetters(t *testing.T) {
 	if w := ask(t, a, http.MethodGet, "/api/v1/deadletters/points/4-2-0"); w.Code != 404 || !strings.Contains(w.Body.String(), "no such dead letter") {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
-	for err, status := range map[error]int{streams.ErrDeadLetterID: 400, streams.ErrUnavailable: 503, errors.New("odd"): 503} {
+	for err, status := range map[error]int{streams.ErrDeadLetterID: 400, streams.ErrUnknownGroup: 404, streams.ErrUnavailable: 503, errors.New("odd"): 503} {
 		source.err = err
 		a := newAdmin(t, admin.DefaultOptions(), func(d *admin.Deps) { d.DeadLetters = source })
 		if w := ask(t, a, http.MethodGet, "/api/v1/deadletters/points"); w.Code != status {

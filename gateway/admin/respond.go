@@ -53,7 +53,7 @@ func notHere(c *gin.Context, what string) {
 // trouble answers for a source that returned an error.
 func (a *Admin) trouble(c *gin.Context, err error) {
 	switch {
-	case errors.Is(err, ErrNoOrder), errors.Is(err, streams.ErrNoDeadLetter):
+	case errors.Is(err, ErrNoOrder), errors.Is(err, streams.ErrNoDeadLetter), errors.Is(err, streams.ErrUnknownGroup):
 		fail(c, http.StatusNotFound, "not_found", err.Error())
 	case errors.Is(err, streams.ErrDeadLetterID):
 		fail(c, http.StatusBadRequest, "bad_request", err.Error())

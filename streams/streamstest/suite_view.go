@@ -6,12 +6,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/paybell/paybell/streams"
 	"github.com/paybell/paybell/streams/event"
 )
 
 var viewCases = []contract{
 	{"StatsTellHowFarEveryGroupIs", statsTellHowFarEveryGroupIs},
+	{"StatsShowWhatIsParkedAndLost", statsShowWhatIsParkedAndLost},
+	{"DeadLettersOfAnUnknownGroupNameThoseThereAre", deadLettersOfAnUnknownGroup},
 	{"DeadLettersAreListedNewestFirst", deadLettersAreListedNewestFirst},
 	{"DeadLettersAreFound", deadLettersAreFound},
 }
@@ -71,6 +75,57 @@ func statsTellHowFarEveryGroupIs(t promise) {
 	b.Take(g, l, 10)
 	if report, err = stats.Read(t.Context()); err != nil || report.Groups[1].Partitions[0].Lag != 0 {
 		t.Fatalf("lag %d at the end, %v", report.Groups[1].Partitions[0].Lag, err)
+	}
+}
+
+func statsShowWhatIsParkedAndLost(t promise) {
+	b := New(t, t.addr)
+	b.AppendTo(0, 5)
+	g := b.Group("points", "w1")
+	l := b.Lease(g, 0)
+	es := b.Take(g, l, 3)
+	b.park(g, l, streams.Parking{EntryID: es[0].ID, Wait: time.Hour})
+	b.Settle(g, l, streams.Settlement{Gone: ids(es[1:2])})
+	if err := b.Write.HSet(t.Context(), b.Layout.Trim(0), "lost:points", 2, "overtaken:points", 3).Err(); err != nil {
+		t.Fatal(err)
+	}
+	report, err := streams.NewStats(b.Write, b.Layout).Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	points := report.Groups[0]
+	if points.Parked != 1 || points.Lost != 3 || points.Overtaken != 3 || points.Pending != 1 || len(points.Problems) != 0 {
+		t.Fatalf("%+v", points)
+	}
+	if p := points.Partitions[0]; p.Parked != 1 || p.Lost != 3 || p.Overtaken != 3 || points.Partitions[1].Lost != 0 {
+		t.Fatalf("%+v", points.Partitions)
+	}
+}
+
+func deadLettersOfAnUnknownGroup(t promise) {
+	b := New(t, t.addr)
+	letters := streams.NewDeadLetters(b.Write, b.Layout)
+	list := func(group string) error {
+		_, err := letters.List(t.Context(), group, streams.DeadLetterQuery{Reason: "rejected"})
+		return err
+	}
+	if err := list("points"); !errors.Is(err, streams.ErrUnknownGroup) {
+		t.Errorf("while there is no group: %v", err)
+	}
+	b.Group("points", "w1")
+	b.Group("eventlog", "w1")
+	if err := list("points"); err != nil {
+		t.Error(err)
+	}
+	if err := list("nosuch"); !errors.Is(err, streams.ErrUnknownGroup) || !strings.HasSuffix(err.Error(), `"nosuch"; there are eventlog, points`) {
+		t.Error(err)
+	}
+	// What a group left behind that was destroyed is still its own.
+	if err := b.Write.XAdd(t.Context(), &redis.XAddArgs{Stream: b.Layout.Dead(1, "billing"), Values: []string{"reason", "age"}}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := list("billing"); err != nil {
+		t.Error(err)
 	}
 }
 
