@@ -92,6 +92,11 @@ func printStatus(st *admin.Status) error {
 			addGroup(&b, &st.Streams.Groups[i], st.Paused)
 		}
 		fmt.Fprintf(&b, "%d entries in %d partitions\n", st.Streams.Entries, len(st.Streams.Partitions))
+		for _, p := range st.Streams.Partitions {
+			if p.Problem != "" {
+				fmt.Fprintf(&b, "  ! partition %d: %s\n", p.Partition, oneLine(p.Problem))
+			}
+		}
 	}
 	addLedger(&b, st.Ledger)
 	if len(st.Orders) > 0 {
@@ -122,7 +127,7 @@ func addGroup(b *strings.Builder, g *streams.GroupStats, paused map[string][]str
 	}
 }
 
-// addLedger adds where the events of our own groups are.
+// addLedger adds where the events of the declared groups are.
 func addLedger(b *strings.Builder, ledger map[string]admin.LedgerStatus) {
 	if len(ledger) == 0 {
 		return
@@ -132,6 +137,15 @@ func addLedger(b *strings.Builder, ledger map[string]admin.LedgerStatus) {
 		a := ledger[name]
 		fmt.Fprintf(b, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", name, a.Appended, a.Base, a.Unread, a.Pending, a.Parked,
 			a.Settled, a.Dead, a.Dropped, a.Lost, a.Difference, a.Replayed)
+		if a.Subscriber {
+			b.WriteString("  acknowledges by itself: settled is what remains\n")
+		}
+		if a.Derived {
+			b.WriteString("  too much is unread to be counted: unread is what remains\n")
+		}
+		if a.Unreadable > 0 {
+			fmt.Fprintf(b, "  ! cannot be read in %d partitions: a key is of another type\n", a.Unreadable)
+		}
 	}
 }
 

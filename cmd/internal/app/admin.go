@@ -29,8 +29,9 @@ func (a *App) buildAdmin(ctx context.Context, store *effects.Store) error {
 	for _, g := range a.enabledGroups() {
 		own = append(own, g.name)
 	}
-	if len(own) > 0 {
+	if len(own)+len(a.cfg.Streams.DeclaredGroups) > 0 {
 		a.ledger = streams.NewLedger(a.redis, a.layout, own, a.log, a.reg)
+		a.ledger.Subscribers(a.cfg.Streams.DeclaredGroups)
 		d.Ledger = a.ledger
 	}
 	// The parts that these ask are built after the door and before it opens.

@@ -51,7 +51,7 @@ type App struct {
 	accounts   []gateway.Account
 	keeper     *gateway.Keeper // nil without a journal
 	pool       *workers.Pool   // nil without workers
-	ledger     *streams.Ledger // nil where no group of ours is enabled
+	ledger     *streams.Ledger // nil where no group is declared
 	// redisAway is what the last question of /readyz found.
 	redisAway atomic.Bool
 	parts     []part
