@@ -247,24 +247,3 @@ func impersonal(t *testing.T, text string) {
 		}
 	}
 }
-
-// noLetters has no dead letters at all.
-type noLetters struct{ admin.DeadLetters }
-
-func (noLetters) List(context.Context, string, streams.DeadLetterQuery) (streams.DeadLetterPage, error) {
-	return streams.DeadLetterPage{}, nil
-}
-
-// TestGroupThatIsNotThereIsNotWithoutDeadLetters: a misspelt group is no good news.
-func TestGroupThatIsNotThereIsNotWithoutDeadLetters(t *testing.T) {
-	a := newAdmin(t, admin.DefaultOptions(), func(d *admin.Deps) {
-		d.Stats = stats{report: streams.Report{Groups: []streams.GroupStats{{Group: "eventlog"}, {Group: "points"}}}}
-		d.DeadLetters = noLetters{}
-	})
-	if w := ask(t, a, http.MethodGet, "/api/v1/deadletters/point"); w.Code != 404 || !strings.Contains(w.Body.String(), "there are: eventlog, points") {
-		t.Errorf("got %d %s", w.Code, w.Body)
-	}
-	if w := ask(t, a, http.MethodGet, "/api/v1/deadletters/points"); w.Code != 200 {
-		t.Errorf("got %d %s", w.Code, w.Body)
-	}
-}

@@ -2,9 +2,6 @@ package admin
 
 import (
 	"net/http"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -91,35 +88,11 @@ func (a *Admin) listDeadLetters(c *gin.Context) {
 		a.trouble(c, err)
 		return
 	}
-	if len(page.DeadLetters) == 0 && a.noGroup(c, want.Group) {
-		return
-	}
 	list := deadLetterList{DeadLetters: make([]DeadLetter, 0, len(page.DeadLetters)), Cursor: page.Next}
 	for i := range page.DeadLetters {
 		list.DeadLetters = append(list.DeadLetters, shown(&page.DeadLetters[i]))
 	}
 	respond(c, http.StatusOK, list)
-}
-
-// noGroup answers for a group that is not there, and names those that are: an empty
-// list would look like good news.
-func (a *Admin) noGroup(c *gin.Context, group string) bool {
-	if a.deps.Stats == nil {
-		return false
-	}
-	report, err := a.deps.Stats.Read(c.Request.Context())
-	if err != nil || len(report.Groups) == 0 {
-		return false // nothing is known against it
-	}
-	names := make([]string, len(report.Groups))
-	for i := range report.Groups {
-		names[i] = report.Groups[i].Group
-	}
-	if slices.Contains(names, group) {
-		return false
-	}
-	fail(c, http.StatusNotFound, "no_group", "there is no group "+strconv.Quote(group)+"; there are: "+strings.Join(names, ", "))
-	return true
 }
 
 func (a *Admin) showDeadLetter(c *gin.Context) {

@@ -46,7 +46,7 @@ func main() {
 	flag.BoolVar(&o.keep, "keep", false, "keep logs and data, and say where")
 	flag.Parse()
 	if o.seed == 0 {
-		o.seed = uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+		o.seed = uint64(time.Now().UnixNano())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
