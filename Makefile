@@ -23,7 +23,7 @@ SEED     ?= 0
 DEDUP_EVENTS ?= 1000000
 
 # The parts of `make test`, in order: what fails soonest comes first.
-PARTS := prepare build lint race oracles examples readme load-short soak-short faults-short faults-broken
+PARTS := prepare build lint race oracles examples readme load-short soak-short judge faults-short faults-broken
 
 .PHONY: help
 help: ## list the targets
@@ -129,6 +129,10 @@ FAULTS = cd loadtest && $(GO) run ./faults -paybell ../bin/paybell-faults
 paybell-faults:
 	@mkdir -p bin
 	$(GO) build -tags faults -o bin/paybell-faults ./cmd/paybell
+
+.PHONY: judge
+judge: bin/gotestsum ## test the fault suite's proxy, traffic and judge themselves
+	PAYBELL_REQUIRE_SERVERS=1 .ci/gotest.sh -C loadtest ./...
 
 .PHONY: faults
 faults: paybell-faults ## ten minutes of everything that goes wrong, at least 20 kills at each point (SEED repeats a run)
