@@ -2,6 +2,7 @@ package workers
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/paybell/paybell/streams"
 )
@@ -24,6 +25,14 @@ func (p *partition) dispatch() error {
 			break
 		}
 		runs = append(runs, r)
+	}
+	if slices.ContainsFunc(runs, func(r *run) bool { return r.solo }) {
+		// What runs alone may kill this process: what was done before must not be
+		// charged for that.
+		if err := p.flush(); err != nil {
+			p.undo(runs)
+			return err
+		}
 	}
 	return p.start(runs)
 }
@@ -61,13 +70,12 @@ func (p *partition) start(runs []*run) error {
 		err = p.tenure.ctx.Err()
 	}
 	if err != nil {
-		now := p.now()
 		for _, r := range runs {
 			for _, it := range r.items {
 				it.doubts++
 			}
-			p.lanes.finish(r, r.items, now)
 		}
+		p.undo(runs)
 		return err
 	}
 	for _, r := range runs {
@@ -78,6 +86,14 @@ func (p *partition) start(runs []*run) error {
 		go p.attempt(p.attempts, r, p.deliveries(r), p.results)
 	}
 	return nil
+}
+
+// undo puts back runs that have not started.
+func (p *partition) undo(runs []*run) {
+	now := p.now()
+	for _, r := range runs {
+		p.lanes.finish(r, r.items, now)
+	}
 }
 
 // charged takes over the counts. Where Charges failed and yet counted, the attempts
