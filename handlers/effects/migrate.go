@@ -3,6 +3,7 @@ package effects
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -38,20 +39,29 @@ func (s *Store) Migrate(ctx context.Context) ([]Migration, error) {
 	if err != nil {
 		return nil, err
 	}
-	results, err := p.Up(ctx)
-	if err != nil {
-		// On SQLite, which has no lock between processes that outlives a
-		// transaction, another process may have applied the same migration first.
-		if pending, again := p.HasPending(ctx); again != nil || pending {
-			return nil, fmt.Errorf("effects: migrate: %w", safe(err))
+	var out []Migration
+	for {
+		before, err := p.GetDBVersion(ctx)
+		if err == nil {
+			var results []*goose.MigrationResult
+			results, err = p.Up(ctx)
+			if partial, ok := errors.AsType[*goose.PartialError](err); ok {
+				results = partial.Applied
+			}
+			for _, r := range results {
+				out = append(out, Migration{Version: r.Source.Version, Name: path.Base(r.Source.Path), AppliedAt: s.Now()})
+			}
 		}
-		return nil, nil
+		if err == nil {
+			return out, nil
+		}
+		// SQLite has no lock between processes that outlives a transaction: another one
+		// may have applied the same migration first, and be at the next one. Whoever
+		// fails goes on from where the other is, as long as that is further on.
+		if after, again := p.GetDBVersion(ctx); again != nil || after <= before {
+			return out, fmt.Errorf("effects: migrate: %w", safe(err))
+		}
 	}
-	out := make([]Migration, 0, len(results))
-	for _, r := range results {
-		out = append(out, Migration{Version: r.Source.Version, Name: path.Base(r.Source.Path), AppliedAt: s.Now()})
-	}
-	return out, nil
 }
 
 // MigrationStatus lists every migration of this build, oldest first.
