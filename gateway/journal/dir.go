@@ -2,6 +2,7 @@ package journal
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -132,9 +133,12 @@ func quarantined(dir string) ([]fs.FileInfo, error) {
 }
 
 // SetAside writes a payload to the quarantine, durably: it can be read, and nobody
-// can take it. The caller goes on behind it.
+// can take it. The caller goes on behind it. The file's name has the payload's digest
+// beside its position, because a position can come again where a power loss took the
+// mark of what was released along.
 func (j *Journal) SetAside(e Entry) error {
-	path := filepath.Join(j.dir, quarantineDir, fmt.Sprintf("%020d%s", uint64(e.Position), payloadExt))
+	digest := sha256.Sum256(e.Payload)
+	path := filepath.Join(j.dir, quarantineDir, fmt.Sprintf("%020d.%x%s", uint64(e.Position), digest[:8], payloadExt))
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("journal: set a payload aside: %w", err)

@@ -401,11 +401,14 @@ func TestDamageIsQuarantinedAndCounted(t *testing.T) {
 	if s := j.Stats(); s.Quarantined != int64(len(b)) || s.Bytes != 0 {
 		t.Fatalf("stats %+v, want %d bytes in quarantine", s, len(b))
 	}
-	if err := j.SetAside(journal.Entry{Position: 9, Payload: []byte("nobody takes it")}); err != nil {
-		t.Fatal(err)
+	// Twice the same is one file; another payload at the same place is not written over it.
+	for _, payload := range []string{"nobody takes it", "nobody takes it", "nor that"} {
+		if err := j.SetAside(journal.Entry{Position: 9, Payload: []byte(payload)}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if s := j.Stats(); s.Quarantined != int64(len(b))+15 {
-		t.Fatalf("stats %+v after a payload was set aside", s)
+	if s := j.Stats(); s.Quarantined != int64(len(b))+15+8 {
+		t.Fatalf("stats %+v after two payloads were set aside", s)
 	}
 }
 
