@@ -109,7 +109,10 @@ func (w *Writer) finish(c *call) {
 			w.m.conflict.Inc()
 		default:
 			w.m.failed.Inc()
-			err = errNotAnswered
+			// Where the caller had gone, the lane did not send it.
+			if err = context.Cause(c.ctx); err == nil {
+				err = errNotAnswered
+			}
 		}
 		if err != nil && c.err == nil {
 			c.err = unavailable(fmt.Sprintf("streams: append to %s", cmd.Args()[3]), err)

@@ -1,20 +1,16 @@
 package app
 
 import (
-	"context"
 	"fmt"
 	"net"
-	"time"
 
 	"github.com/alicebob/miniredis/v2"
+
+	"github.com/paybell/paybell/streams/embedded"
 )
 
-// tick is how often the embedded engine's clock is moved on: it stands still by
-// itself, and leases and dedup marks expire by it.
-const tick = 100 * time.Millisecond
-
-// startEmbedded runs miniredis behind a loopback port, where redis-cli and any
-// subscriber can look at it. What it holds is gone when the process ends.
+// startEmbedded runs the embedded engine, which has no password and so must not be
+// reached from elsewhere.
 func startEmbedded(address string) (*miniredis.Miniredis, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -23,25 +19,9 @@ func startEmbedded(address string) (*miniredis.Miniredis, error) {
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return nil, &ConfigError{fmt.Errorf("embedded.address: %s is not a loopback address: the embedded engine has no password", address)}
 	}
-	m := miniredis.NewMiniRedis()
-	if err := m.StartAddr(address); err != nil {
-		return nil, fmt.Errorf("start the embedded engine on %s (set embedded.address to another port): %w", address, err)
+	m, err := embedded.Start(address)
+	if err != nil {
+		return nil, fmt.Errorf("embedded.address: %s: %w: set another port", address, err)
 	}
 	return m, nil
-}
-
-// runClock moves the engine's clock on until ctx ends.
-func runClock(ctx context.Context, m *miniredis.Miniredis) error {
-	t := time.NewTicker(tick)
-	defer t.Stop()
-	last := time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-t.C:
-			m.FastForward(now.Sub(last))
-			last = now
-		}
-	}
 }

@@ -25,7 +25,6 @@ func (a *App) buildRedis(ctx context.Context) error {
 			return err
 		}
 		a.closeLast("embedded engine", func() error { engine.Close(); return nil })
-		a.add("embedded clock", func(ctx context.Context) error { return runClock(ctx, engine) })
 		a.cfg.Streams.Redis.Address = engine.Addr()
 		a.embedded = true
 		a.log.Info("embedded engine: for trying out and for tests", "redis", engine.Addr(), "journal", a.cfg.Journal.Mode)
