@@ -1,11 +1,20 @@
 -- Takes or renews a lease. KEYS: lease, epoch. ARGV: owner, ttl in ms.
 -- Answers {1, epoch}, or {0, ms left} while another owner holds it.
-local held = redis.call('HMGET', KEYS[1], 'owner', 'epoch')
+local held = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'ttl')
 if held[1] == ARGV[1] then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
   return {1, held[2]}
 end
-if held[1] then return {0, redis.call('PTTL', KEYS[1])} end
+if held[1] then
+  local left, ttl = redis.call('PTTL', KEYS[1]), tonumber(held[3] or '')
+  -- Longer than it was ever given, or for ever: the server's clock was set back, or
+  -- somebody meant it well. An owner that lives renews it before it ends.
+  if ttl and (left > ttl or left < 0) then
+    redis.call('PEXPIRE', KEYS[1], held[3])
+    left = ttl
+  end
+  return {0, left}
+end
 -- The epoch is at least the server's time, so that it rises although Redis lost
 -- its memory. %.0f writes all of its digits; how many a plain number keeps is the
 -- engine's affair.
@@ -16,6 +25,6 @@ if epoch <= last then epoch = last + 1 end
 epoch = string.format('%.0f', epoch)
 redis.call('SET', KEYS[2], epoch)
 redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'epoch', epoch)
+redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'epoch', epoch, 'ttl', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return {1, epoch}

@@ -63,7 +63,8 @@ func faults() []fault {
 		fault{"journal's disk full", diskFull},
 		fault{"group destroyed", groupDestroyed},
 		fault{"pending entry deleted", pendingDeleted},
-		fault{"clock moved", clockMoved},
+		fault{"a gateway's clock moved", clockMoved},
+		fault{"redis's clock moved", redisClockMoved},
 	)
 }
 
@@ -301,4 +302,19 @@ func clockMoved(ctx context.Context, c *chaos) error {
 	}
 	pause(ctx, 2*time.Second)
 	return os.WriteFile(s.clock(), []byte("0s"), 0o600)
+}
+
+// redisClockMoved sets the clock of Redis forward beyond every lease, or back, for a
+// while: all leases end while their owners believe in them, or outlive owners that were
+// killed; marks and retries are from the future.
+func redisClockMoved(ctx context.Context, c *chaos) error {
+	by := leaseTTL + time.Second + rand2(c.rand, leaseTTL)
+	if c.rand.IntN(2) == 0 {
+		by = -by
+	}
+	if err := c.st.clock.Set(by); err != nil {
+		return err
+	}
+	pause(ctx, time.Second+rand2(c.rand, time.Second))
+	return c.st.clock.Set(0)
 }

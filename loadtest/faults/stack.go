@@ -44,6 +44,8 @@ type stack struct {
 	// direct reaches Redis past the proxies.
 	direct *redis.Client
 	db     *sql.DB
+	// clock is the one Redis goes by.
+	clock *server.Clock
 	// mounted is the small disk, where this user may mount one.
 	mounted string
 
@@ -85,6 +87,10 @@ func (st *stack) start(ctx context.Context) error {
 	}
 	st.stripeSecret = "whsec_" + fmt.Sprintf("%x", key)
 	st.standardSecret = "whsec_" + base64.StdEncoding.EncodeToString(key)
+	var err error
+	if st.clock, err = server.NewClock(ctx, st.dir); err != nil {
+		return err
+	}
 	if err := st.startRedis(ctx); err != nil {
 		return err
 	}
@@ -92,7 +98,6 @@ func (st *stack) start(ctx context.Context) error {
 	if err := st.startPostgres(ctx); err != nil {
 		return err
 	}
-	var err error
 	if st.db, err = sql.Open("pgx", server.DSN(st.sqlPort)); err != nil {
 		return err
 	}
@@ -195,7 +200,7 @@ func (st *stack) startRedis(ctx context.Context) error {
 	}
 	// A reply that the log has not got yet may be lost with the process under
 	// everysec, when a sync is running: what is proven here is the stronger promise.
-	p, err := server.Redis(ctx, st.dir, conf, st.redisPort, "--appendfsync", "always",
+	p, err := server.RedisAt(ctx, st.clock, st.dir, conf, st.redisPort, "--appendfsync", "always",
 		"--enable-protected-configs", "local", "--enable-debug-command", "local")
 	if err != nil {
 		return err

@@ -14,6 +14,11 @@ import (
 // Redis starts a redis-server with a configuration file and further flags. Its data
 // lies in dir/redis, where the next one of the same directory finds it.
 func Redis(ctx context.Context, dir, conf string, port int, flags ...string) (*Process, error) {
+	return RedisAt(ctx, nil, dir, conf, port, flags...)
+}
+
+// RedisAt is Redis by a clock of its own; nil is the machine's.
+func RedisAt(ctx context.Context, clock *Clock, dir, conf string, port int, flags ...string) (*Process, error) {
 	bin, err := exec.LookPath("redis-server")
 	if err != nil {
 		return nil, fmt.Errorf("redis-server: %w (make setup installs it)", err)
@@ -24,5 +29,7 @@ func Redis(ctx context.Context, dir, conf string, port int, flags ...string) (*P
 	}
 	args := append([]string{conf, "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", data}, flags...)
 	// Not bound to ctx: an interrupted run stops it like any other, gracefully.
-	return Start(dir, "redis", exec.CommandContext(context.WithoutCancel(ctx), bin, args...)) //nolint:gosec // found on the path
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), bin, args...) //nolint:gosec // found on the path
+	cmd.Env = clock.env()
+	return Start(dir, "redis", cmd)
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/paybell/paybell/streams"
 )
 
@@ -16,6 +18,7 @@ var leaseCases = []contract{
 	{"G5NewOwnerAdoptsInOrder", newOwnerAdoptsInOrder},
 	{"G7AttemptsOutliveOwners", attemptsOutliveOwners},
 	{"MembersComeAndGo", membersComeAndGo},
+	{"ClockSetBackHoldsUpNobody", clockSetBackHoldsUpNobody},
 }
 
 // short is a lease that a test lets run out.
@@ -152,6 +155,41 @@ func epochRisesAfterMemoryLoss(t promise) {
 	}
 	if next := b.Lease(g, 0); next.Epoch != ahead+1 {
 		t.Fatalf("epoch %d after %d", next.Epoch, ahead)
+	}
+}
+
+// A clock that is set back leaves leases and members that live for as long as it was
+// set back by; PERSIST by hand a lease that never ends.
+func clockSetBackHoldsUpNobody(t promise) {
+	b := New(t, t.addr, short)
+	dead, next := b.Group("points", "w1"), b.Group("points", "w2")
+	for name, prolong := range map[string]func(key string) error{
+		"set back":  func(key string) error { return b.Write.PExpire(t.Context(), key, time.Hour).Err() },
+		"persisted": func(key string) error { return b.Write.Persist(t.Context(), key).Err() },
+	} {
+		old := b.Lease(dead, 0)
+		if err := prolong(b.Layout.Lease(0, "points")); err != nil {
+			t.Fatal(err)
+		}
+		var l streams.Lease
+		Eventually(t, name+": the lease of the dead owner ends", func() (ok bool) {
+			l, ok, _ = next.Acquire(t.Context(), 0)
+			return ok
+		})
+		if l.Epoch <= old.Epoch {
+			t.Fatalf("%s: epoch %d after %d", name, l.Epoch, old.Epoch)
+		}
+		if err := next.Release(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	future := redis.Z{Score: float64(time.Now().Add(time.Hour).UnixMilli()), Member: "w1"}
+	if err := b.Write.ZAdd(t.Context(), b.Layout.Members("points"), future).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := next.Heartbeat(t.Context()); n != 1 || err != nil {
+		t.Fatalf("%d members, %v: one of them is dead", n, err)
 	}
 }
 
