@@ -3,7 +3,10 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +23,11 @@ const (
 	// Between tries: full jitter below a bound that doubles.
 	drainWait    = 50 * time.Millisecond
 	drainWaitMax = 5 * time.Second
+	// drainTries is how often events are offered, none of them being taken, before
+	// those of other partitions pass them by.
+	drainTries     = 3
+	tellStuckEvery = time.Minute
+	drainGivesUp   = time.Minute
 )
 
 // item is a payload of the journal that can be read.
@@ -32,23 +40,20 @@ type item struct {
 
 // drain empties the journal into the stream, page by page, for as long as ctx lives.
 func (k *Keeper) drain(ctx context.Context) error {
+	d := newDrainer(k)
 	for {
-		n, err := k.drainOnce(ctx)
+		n, err := d.step(ctx)
 		if err != nil || ctx.Err() != nil {
 			return unlessEnded(ctx, err)
 		}
 		if n > 0 {
 			continue
 		}
-		if !k.backlog.mend(k.empty) {
+		if len(d.stuck) == 0 && !k.backlog.mend(k.empty) {
 			_ = k.pause(ctx, drainWait) // ctx is looked at above
 			continue
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-k.wake:
-		}
+		d.rest(ctx)
 	}
 }
 
@@ -66,57 +71,267 @@ func (k *Keeper) empty() bool { return k.journal.Stats().Payloads == 0 }
 
 // Drain empties the journal into the stream and returns, for a gateway that does not
 // come back. progress, if given, is told after every page how many payloads are out.
-// Run must not run.
+// What the stream has not taken for a minute stays where it is: the error says whose it
+// is and why, and Drain may be called again. Run must not run.
 func (k *Keeper) Drain(ctx context.Context, progress func(drained int)) error {
-	for total := 0; ; {
-		n, err := k.drainOnce(ctx)
-		if err != nil || n == 0 {
+	d := newDrainer(k)
+	for total := k.journal.Stats().Payloads; ; {
+		n, err := d.step(ctx)
+		switch {
+		case err != nil:
 			return err
-		}
-		total += n
-		if progress != nil {
-			progress(total)
+		case n > 0:
+			if progress != nil {
+				progress(total - k.journal.Stats().Payloads)
+			}
+		case len(d.stuck) == 0:
+			return nil
+		case k.d.Now().Sub(d.since) > drainGivesUp:
+			return d.explain()
+		default:
+			d.rest(ctx)
+			if ctx.Err() != nil {
+				return errors.Join(ctx.Err(), d.explain())
+			}
 		}
 	}
 }
 
-// drainOnce brings one page to the stream and releases it; n is its size. A page
-// that was brought in part, because the process was killed or ctx ended, comes again
-// whole, which the dedup marks make harmless.
-func (k *Keeper) drainOnce(ctx context.Context) (n int, err error) {
-	entries, err := k.journal.Read(k.journal.Released()+1, drainPage)
+// drainer is how far the events of a journal have come. A partition that does not take
+// its events holds up no other: they stay in the journal, the first of them is offered
+// again from time to time, and what comes later in that partition waits behind them. It
+// is owned by one goroutine.
+type drainer struct {
+	*Keeper
+	// seen is the last position that was read. Of what is not released up to there,
+	// done has what is in the stream or lost; the rest is of stuck partitions.
+	seen journal.Position
+	done map[journal.Position]struct{}
+	// stuck has the first event of each partition that does not take its events.
+	stuck map[int]journal.Position
+	// again is when the stuck ones are offered again, wait the bound of the next pause.
+	again time.Time
+	wait  time.Duration
+	// since is when the first of them got stuck, told when that was last said.
+	since, told time.Time
+}
+
+func newDrainer(k *Keeper) *drainer {
+	return &drainer{
+		Keeper: k, seen: k.journal.Released(),
+		done: make(map[journal.Position]struct{}), stuck: make(map[int]journal.Position),
+	}
+}
+
+// step offers what is stuck if it is time to, brings the next page to the stream and
+// releases what nothing waits for any more; n is the page's size. What was brought and
+// not released comes again after a kill, which the dedup marks make harmless.
+func (d *drainer) step(ctx context.Context) (n int, err error) {
+	if len(d.stuck) > 0 && !d.d.Now().Before(d.again) {
+		if err := d.offer(ctx); err != nil {
+			return 0, err
+		}
+	}
+	entries, err := d.journal.Read(d.seen+1, drainPage)
 	if err != nil || len(entries) == 0 {
 		return 0, err
 	}
-	if err := k.bring(ctx, entries); err != nil {
+	if err := d.bring(ctx, entries, nil); err != nil {
 		return 0, err
 	}
-	if err := k.journal.Release(entries[len(entries)-1].Position); err != nil {
-		// The next process may bring the page again; this one goes on behind it.
-		k.d.Logger.Error("note what was drained", "err", err)
-	}
+	d.seen = entries[len(entries)-1].Position
+	d.release(d.seen)
 	return len(entries), nil
 }
 
-// bring puts entries into the stream, those of one ordering key one after another,
-// and returns when all of them are there or set aside.
-func (k *Keeper) bring(ctx context.Context, entries []journal.Entry) error {
-	for _, wave := range waves(k.items(entries)) {
-		wait := drainWait
-		for first := true; len(wave) > 0; first = false {
-			if !first {
-				if err := k.pause(ctx, wait); err != nil {
-					return err
-				}
-				wait = min(2*wait, drainWaitMax)
-			}
-			before := len(wave)
-			if wave = k.appendWave(ctx, wave); len(wave) < before {
-				wait = drainWait // it goes on
-			}
+// bring puts entries into the stream, those of one ordering key one after another, and
+// notes which partitions do not take theirs. Those of partitions that are stuck are
+// passed over; with only, those of all others too.
+func (d *drainer) bring(ctx context.Context, entries []journal.Entry, only map[int]bool) error {
+	entries = slices.DeleteFunc(entries, func(e journal.Entry) bool { _, done := d.done[e.Position]; return done })
+	items := d.items(entries)
+	for _, e := range entries {
+		d.done[e.Position] = struct{}{} // what is no item is lost
+	}
+	for _, it := range items {
+		delete(d.done, it.entry.Position)
+	}
+	items = slices.DeleteFunc(items, func(it item) bool {
+		_, stuck := d.stuck[it.partition]
+		return stuck || only != nil && !only[it.partition]
+	})
+	failed := make(map[int]bool)
+	for _, wave := range waves(items) {
+		wave = slices.DeleteFunc(wave, func(it item) bool { return failed[it.partition] })
+		left, err := d.insist(ctx, wave, drainTries)
+		for _, it := range wave {
+			d.done[it.entry.Position] = struct{}{}
+		}
+		for _, it := range left {
+			delete(d.done, it.entry.Position)
+			failed[it.partition] = true
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, it := range items {
+		if _, done := d.done[it.entry.Position]; !done {
+			d.stick(it)
 		}
 	}
 	return nil
+}
+
+// stick notes that a partition does not take an event, unless it did not take one
+// before that.
+func (d *drainer) stick(it item) {
+	if _, stuck := d.stuck[it.partition]; stuck {
+		return
+	}
+	if len(d.stuck) == 0 {
+		d.since, d.wait = d.d.Now(), drainWait
+		d.again = d.since.Add(d.wait)
+	}
+	d.stuck[it.partition] = it.entry.Position
+	d.m.stuck.Set(float64(len(d.stuck)))
+}
+
+// offer tries the first event of every stuck partition, and where it is taken brings
+// the rest of that partition as far as the journal was read.
+func (d *drainer) offer(ctx context.Context) error {
+	var first []item
+	for _, at := range d.stuck {
+		if _, lost := d.done[at]; lost {
+			continue // it has become unreadable since
+		}
+		entries, err := d.journal.Read(at, 1)
+		if err != nil {
+			return err
+		}
+		first = append(first, d.items(entries)...)
+	}
+	left := d.appendWave(ctx, first)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	taken, from := make(map[int]bool), d.seen
+	for p, at := range d.stuck {
+		if slices.ContainsFunc(left, func(it item) bool { return it.partition == p }) {
+			continue
+		}
+		d.done[at] = struct{}{}
+		delete(d.stuck, p)
+		taken[p], from = true, min(from, at)
+	}
+	d.m.stuck.Set(float64(len(d.stuck)))
+	d.wait = min(2*d.wait, drainWaitMax)
+	if len(taken) > 0 {
+		d.wait, d.told = drainWait, time.Time{}
+		if err := d.catchUp(ctx, from, taken); err != nil {
+			return err
+		}
+	} else if now := d.d.Now(); now.Sub(d.told) > tellStuckEvery {
+		d.told = now
+		d.d.Logger.Warn("events wait in the journal", "err", d.explain())
+	}
+	d.again = d.d.Now().Add(rand.N(d.wait)) //nolint:gosec // jitter
+	return nil
+}
+
+// catchUp brings what partitions owe from a position up to what was seen.
+func (d *drainer) catchUp(ctx context.Context, from journal.Position, partitions map[int]bool) error {
+	for from <= d.seen {
+		entries, err := d.journal.Read(from, drainPage)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		if i := slices.IndexFunc(entries, func(e journal.Entry) bool { return e.Position > d.seen }); i >= 0 {
+			entries = entries[:i]
+		}
+		if len(entries) == 0 {
+			break
+		}
+		last := entries[len(entries)-1].Position
+		if err := d.bring(ctx, entries, partitions); err != nil {
+			return err
+		}
+		from = last + 1
+		d.release(last)
+	}
+	d.release(d.seen)
+	return nil
+}
+
+// release lets go of what nothing waits for up to a position.
+func (d *drainer) release(upTo journal.Position) {
+	for _, at := range d.stuck {
+		upTo = min(upTo, at-1)
+	}
+	if upTo <= d.journal.Released() {
+		return
+	}
+	if err := d.journal.Release(upTo); err != nil {
+		// The next process may bring it again; this one goes on behind it.
+		d.d.Logger.Error("note what was drained", "err", err)
+	}
+	if upTo == d.seen {
+		clear(d.done)
+		return
+	}
+	maps.DeleteFunc(d.done, func(at journal.Position, _ struct{}) bool { return at <= upTo })
+}
+
+// rest waits until there is something to do.
+func (d *drainer) rest(ctx context.Context) {
+	var due <-chan time.Time
+	if len(d.stuck) > 0 {
+		t := time.NewTimer(d.again.Sub(d.d.Now()))
+		defer t.Stop()
+		due = t.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-d.wake:
+	case <-due:
+	}
+}
+
+// explain says which partitions are stuck, and why the last one that failed did.
+func (d *drainer) explain() error {
+	if len(d.stuck) == 0 {
+		return nil
+	}
+	var err error
+	if last := d.drainErr.Load(); last != nil {
+		err = *last
+	}
+	return fmt.Errorf("gateway: partitions %v do not take theirs since %s: %w",
+		slices.Sorted(maps.Keys(d.stuck)), d.since.UTC().Format(time.RFC3339), err)
+}
+
+// insist appends a wave, and again what of it was not taken, until all of it was or
+// tries times in a row nothing was; with 0 tries as long as it takes.
+func (k *Keeper) insist(ctx context.Context, wave []item, tries int) (left []item, err error) {
+	wait := drainWait
+	for failed := 0; len(wave) > 0; {
+		before := len(wave)
+		wave = k.appendWave(ctx, wave)
+		if len(wave) < before {
+			failed, wait = 0, drainWait // it goes on
+			if len(wave) == 0 {
+				break
+			}
+		}
+		if failed++; failed == tries {
+			return wave, nil
+		}
+		if err := k.pause(ctx, wait); err != nil {
+			return wave, err
+		}
+		wait = min(2*wait, drainWaitMax)
+	}
+	return nil, nil
 }
 
 // items reads entries. What cannot be read is set aside: it must not hold up the rest.
@@ -187,22 +402,28 @@ func (k *Keeper) appendWave(ctx context.Context, wave []item) []item {
 	return left
 }
 
-// calls groups items by window, at most drainCall in each.
+// calls groups items by partition and window, at most drainCall in each: what one
+// partition does not take must not keep another's from being counted.
 func calls(items []item) [][]item {
-	open := make(map[time.Duration]int)
+	type kind struct {
+		partition int
+		window    time.Duration
+	}
+	open := make(map[kind]int)
 	var out [][]item
 	for _, it := range items {
-		i, ok := open[it.window]
+		c := kind{it.partition, it.window}
+		i, ok := open[c]
 		if !ok || len(out[i]) == drainCall {
 			i = len(out)
-			open[it.window], out = i, append(out, nil)
+			open[c], out = i, append(out, nil)
 		}
 		out[i] = append(out[i], it)
 	}
 	return out
 }
 
-// appendCall appends items of one window and returns those to be tried again. Where
+// appendCall appends items of one partition and window and returns those to be tried again. Where
 // one of them can never be taken, each is tried alone to find it.
 func (k *Keeper) appendCall(ctx context.Context, items []item) []item {
 	records := make([]event.Record, len(items))
@@ -218,6 +439,7 @@ func (k *Keeper) appendCall(ctx context.Context, items []item) []item {
 		return nil
 	case !k.d.Permanent(err):
 		k.m.failedDrains.Inc()
+		k.drainErr.Store(&err)
 		return items
 	case len(items) > 1:
 		var left []item

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,6 +35,7 @@ type Keeper struct {
 	opened   chan struct{} // closed when callbacks may come
 	m        *keeperMetrics
 	underway underway
+	drainErr atomic.Pointer[error] // of the last append from the journal that failed
 }
 
 // KeeperDeps are what a Keeper is given.

@@ -9,6 +9,7 @@ import (
 // keeperMetrics are what the journal shows. docs/operating.md says what to alert on.
 type keeperMetrics struct {
 	kept, drained, failedDrains, refused, setAside prometheus.Counter
+	stuck                                          prometheus.Gauge
 }
 
 func newKeeperMetrics(r prometheus.Registerer, k *Keeper) (*keeperMetrics, error) {
@@ -24,9 +25,10 @@ func newKeeperMetrics(r prometheus.Registerer, k *Keeper) (*keeperMetrics, error
 		failedDrains: counter("paybell_journal_drain_failures_total", "Appends from the journal that the stream did not confirm."),
 		refused:      counter("paybell_journal_refused_callbacks_total", "Callbacks that the journal did not take: the provider was asked to send them again."),
 		setAside:     counter("paybell_journal_set_aside_events_total", "Accepted events that cannot be brought to the stream and lie in the quarantine."),
+		stuck:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "paybell_journal_stuck_partitions", Help: "Partitions of the stream that do not take what the journal holds for them."}),
 	}
 	collectors := []prometheus.Collector{
-		m.kept, m.drained, m.failedDrains, m.refused, m.setAside,
+		m.kept, m.drained, m.failedDrains, m.refused, m.setAside, m.stuck,
 		gauge("paybell_journal_bytes", "Bytes of the journal's files, without the quarantine.", func() float64 { return float64(k.journal.Stats().Bytes) }),
 		gauge("paybell_journal_limit_bytes", "How many bytes the journal may take, the quarantine included.", func() float64 { return float64(k.o.MaxBytes) }),
 		gauge("paybell_journal_quarantined_bytes", "Bytes in the journal's quarantine: damage, and what the stream can never take.", func() float64 { return float64(k.journal.Stats().Quarantined) }),

@@ -58,8 +58,10 @@ func (k *Keeper) rebuild(ctx context.Context) error {
 		if len(entries) == 0 {
 			break
 		}
-		if err := k.bring(ctx, entries); err != nil {
-			return err
+		for _, wave := range waves(k.items(entries)) {
+			if _, err := k.insist(ctx, wave, 0); err != nil {
+				return err
+			}
 		}
 		n += len(entries)
 		from = entries[len(entries)-1].Position + 1

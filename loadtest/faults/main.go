@@ -1,4 +1,4 @@
-// Faults runs paybell as it is run in production, two gateways and two workers with
+// Faults runs paybell as it is run in production, two gateways and three workers with
 // Redis and PostgreSQL, sends signed callbacks, and lets everything happen to it that
 // happens to such systems: processes are killed at random and between any two steps,
 // frozen, cut off and restarted, disks fill, clocks jump, operators delete things. At
@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/paybell/paybell/loadtest/server"
 )
 
 // options are what a run is asked to do.
@@ -50,6 +52,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	server.SilenceClient()
 	if err := start(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
 		os.Exit(1)

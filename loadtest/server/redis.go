@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Redis starts a redis-server with a configuration file and further flags. Its data
@@ -33,3 +35,13 @@ func RedisAt(ctx context.Context, clock *Clock, dir, conf string, port int, flag
 	cmd.Env = clock.env()
 	return Start(dir, "redis", cmd)
 }
+
+// SilenceClient keeps the Redis client library from telling standard error of every
+// server that is away: that is what a run is about. It changes the whole process, so
+// it is for main alone.
+func SilenceClient() { redis.SetLogger(silent{}) }
+
+type silent struct{}
+
+// Printf implements the library's logger.
+func (silent) Printf(context.Context, string, ...any) {}
