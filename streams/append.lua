@@ -57,9 +57,15 @@ for back = 0, ring - 1 do
   if back == 0 then marks, i, row, power, n = count, at, found, p, rows end
 end
 
--- The entry comes before its mark: where XADD is refused, nothing is marked.
-redis.call('XADD', KEYS[1], '*', unpack(ARGV, 4))
+-- The entry comes before its mark: where XADD is refused, nothing is marked. It comes
+-- behind all that can be refused: a script that ends in the middle is not taken back,
+-- and an entry without its mark would be added again by every resend.
 redis.call('HINCRBY', KEYS[#KEYS], 'appended', 1)
+local added = redis.pcall('XADD', KEYS[1], '*', unpack(ARGV, 4))
+if type(added) == 'table' and added.err then
+  redis.call('HINCRBY', KEYS[#KEYS], 'appended', -1)
+  return added
+end
 
 if stale then redis.call('UNLINK', here) end
 marks = marks + 1

@@ -63,6 +63,7 @@ func faults() []fault {
 		fault{"journal's disk full", diskFull},
 		fault{"group destroyed", groupDestroyed},
 		fault{"pending entry deleted", pendingDeleted},
+		fault{"a partition's key overwritten", keyOverwritten},
 		fault{"a gateway's clock moved", clockMoved},
 		fault{"redis's clock moved", redisClockMoved},
 	)
@@ -290,6 +291,25 @@ func pendingDeleted(ctx context.Context, c *chaos) error {
 		return c.st.direct.XDel(ctx, key, pending[0].ID).Err()
 	}
 	return nil // nothing was pending
+}
+
+// keyOverwritten writes over a key that every append of a partition needs, and puts it
+// back: that partition's callbacks have to wait, and no other's.
+func keyOverwritten(ctx context.Context, c *chaos) error {
+	keys, err := c.st.direct.Keys(ctx, "*:ledger").Result()
+	if err != nil || len(keys) == 0 {
+		return err
+	}
+	key := keys[c.rand.IntN(len(keys))]
+	if _, err := c.st.direct.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+		tx.Rename(ctx, key, key+":aside")
+		tx.Set(ctx, key, "overwritten", 0)
+		return nil
+	}); err != nil {
+		return err
+	}
+	pause(ctx, 2*time.Second)
+	return c.st.direct.Rename(context.WithoutCancel(ctx), key+":aside", key).Err()
 }
 
 // clockMoved sets a gateway's clock wrong for a while, by less than providers'
