@@ -136,17 +136,18 @@ func (d *drainer) step(ctx context.Context) (n int, err error) {
 	if err != nil || len(entries) == 0 {
 		return 0, err
 	}
+	n, last := len(entries), entries[len(entries)-1].Position
 	if err := d.bring(ctx, entries, nil); err != nil {
 		return 0, err
 	}
-	d.seen = entries[len(entries)-1].Position
-	d.release(d.seen)
-	return len(entries), nil
+	d.seen = last
+	d.release(last)
+	return n, nil
 }
 
 // bring puts entries into the stream, those of one ordering key one after another, and
 // notes which partitions do not take theirs. Those of partitions that are stuck are
-// passed over; with only, those of all others too.
+// passed over; with only, those of all others too. It takes entries over.
 func (d *drainer) bring(ctx context.Context, entries []journal.Entry, only map[int]bool) error {
 	entries = slices.DeleteFunc(entries, func(e journal.Entry) bool { _, done := d.done[e.Position]; return done })
 	items := d.items(entries)

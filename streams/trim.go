@@ -135,7 +135,7 @@ func (t *Trimmer) partition(ctx context.Context, i int, sum *Trimmed) error {
 		if err != nil {
 			return err
 		}
-		if len(reply) != 7 {
+		if len(reply) != 8 {
 			return errors.New("streams: trim: answer of an unknown form")
 		}
 		removed, _ := reply[0].(int64) // the script answers numbers here
@@ -170,6 +170,9 @@ func (t *Trimmer) alarm(i int, reply []any, sum *Trimmed) {
 		sum.Overtaken[group]++
 		t.m.overtaken.Inc()
 		t.log.Error("undeclared group was overtaken: entries it had not settled were beyond the retention", "group", group, "partition", i)
+	}
+	for _, group := range texts(reply[4]) {
+		t.log.Error("account of a group was missing and begins anew: what it lost before that nobody can tell", "group", group, "partition", i)
 	}
 }
 

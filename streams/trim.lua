@@ -5,7 +5,7 @@
 --       our own groups, the subscribers' declared groups.
 -- Answers {1, entries trimmed, entries left, 1 when there is more to do,
 --          groups created, {group, entries lost, ...}, {group, ghosts, ...},
---          undeclared groups overtaken}.
+--          undeclared groups overtaken, groups whose account began anew}.
 local function less(a, b) return newer(b, a) end
 -- The id after one; the id itself where that cannot be told exactly.
 local function after(id)
@@ -51,7 +51,7 @@ for i = 6, #ARGV do
   end
 end
 if #created > 0 then look_up() end
-local lost, ghosts, overtaken = {}, {}, {}
+local lost, ghosts, overtaken, anew = {}, {}, {}, {}
 local length = redis.call('XLEN', KEYS[1])
 
 -- Of our own groups the account tells what somebody has removed before it was settled:
@@ -60,7 +60,14 @@ for i = 6, 5 + own do
   local g, k = groups[ARGV[i]], 3 * (i - 4) - 2
   local a = account(KEYS[1], KEYS[3], KEYS[k], KEYS[k + 1], KEYS[k + 2], g)
   local n = a.owed - a.unread - a.pending
-  if a.unread >= 0 and n > 0 then
+  if a.unread < 0 then
+    -- There are too many to know.
+  elseif not redis.call('HGET', KEYS[k], 'created') then
+    -- Nobody remembers what it was owed before: it is owed what there is.
+    redis.call('HSET', KEYS[k], 'created', 1)
+    redis.call('HINCRBY', KEYS[k], 'base', -n)
+    anew[#anew + 1] = g['name']
+  elseif n > 0 then
     redis.call('HINCRBY', KEYS[k], 'lost', n)
     lost[#lost + 1] = g['name']
     lost[#lost + 1] = n
@@ -68,7 +75,7 @@ for i = 6, 5 + own do
 end
 
 local first = entry('-', '+')
-if not first then return {1, 0, 0, 0, created, lost, ghosts, overtaken} end
+if not first then return {1, 0, 0, 0, created, lost, ghosts, overtaken, anew} end
 
 -- The first id that a group is still owed. What is pending below the first entry
 -- is a ghost: it holds nothing back, because there is nothing to hold.
@@ -198,4 +205,4 @@ if n > 0 then
 else
   more = 0
 end
-return {1, n, length - n, more, created, lost, ghosts, overtaken}
+return {1, n, length - n, more, created, lost, ghosts, overtaken, anew}

@@ -14,6 +14,7 @@ var ledgerCases = []contract{
 	{"G8LedgerCountsWhatSomebodyDeleted", ledgerCountsLoss},
 	{"G8LedgerCountsLossWhereItIsFound", ledgerCountsLossAtOnce},
 	{"G8LedgerOfAGroupThatIsCreatedAgain", ledgerOfACreatedGroup},
+	{"G8LedgerBeginsAnewWhereItWasDeleted", ledgerBeginsAnew},
 	{"G8LedgerCountsMoreThanItLooksAt", ledgerIsBounded},
 	{"G8LedgerOfASubscriberIsWhatRemains", ledgerOfASubscriber},
 	{"G8LedgerSaysWhatItCannotRead", ledgerSaysWhatItCannotRead},
@@ -217,6 +218,43 @@ func ledgerAddsUp(t promise) {
 
 // ledgerCountsLoss: whatever is deleted by hand before it is settled is found, counted
 // once, and no difference is left.
+// Without its counts an account begins anew, with what there is; what was taken before
+// is no loss, and what is taken afterwards is.
+func ledgerBeginsAnew(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
+	trim := b.Trimmer([]string{"points"}, nil)
+	b.AppendTo(0, 20)
+	g := b.Group("points", "w1")
+	l := b.Lease(g, 0)
+	es := b.Take(g, l, 9)
+	b.Settle(g, l, streams.Settlement{Done: ids(es[:3]), Dead: []streams.DeadLetter{{EntryID: es[3].ID, Reason: "attempts"}}})
+	b.park(g, l, streams.Parking{EntryID: es[4].ID, Wait: time.Hour})
+	b.Write.Del(t.Context(), b.Layout.Counts(0, "points"))
+	b.Settle(g, l, streams.Settlement{Done: ids(es[5:7])}) // before anybody has looked
+	if got := b.Trim(trim); len(got.Lost) != 0 {
+		t.Fatalf("%+v", got)
+	}
+	b.stated("deleting the counts", streams.Account{Appended: 20, Base: -3, Unread: 11, Pending: 2, Parked: 1, Settled: 2, Dead: 1})
+	// The count of what was appended is the whole partition's: a difference tells.
+	b.Write.Del(t.Context(), b.Layout.Ledger(0))
+	b.Trim(trim)
+	if got := b.account(); got.Difference() != -20 {
+		t.Fatalf("%+v", got)
+	}
+	b.Write.Del(t.Context(), b.Layout.Counts(0, "points"))
+	if got := b.Trim(trim); len(got.Lost) != 0 {
+		t.Fatalf("%+v", got)
+	}
+	b.stated("deleting both", streams.Account{Base: 15, Unread: 11, Pending: 2, Parked: 1, Dead: 1})
+	left := b.Entries()
+	if err := b.Write.XDel(t.Context(), b.Layout.Events(0), left[len(left)-3].ID).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.Trim(trim); got.Lost["points"] != 1 {
+		t.Fatalf("what is deleted afterwards: %+v", got)
+	}
+}
+
 func ledgerCountsLoss(t promise) {
 	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
 	trim := b.Trimmer([]string{"points"}, nil)
