@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/paybell/paybell/gateway/journal"
 )
 
 // backlog counts the records that are in the journal, or on their way into it, and
@@ -53,22 +55,28 @@ func (b *backlog) add(partitions []int, n int64) {
 	b.total.Add(n * int64(len(partitions)))
 }
 
-// mend makes a doubtful count right again. It can while nothing is on its way and the
-// journal is empty: then the count is nothing. It reports whether the count is right.
-func (b *backlog) mend(empty func() bool) bool {
+// mend makes a doubtful count right again. It can while nothing is on its way and all
+// of the journal was looked at: then the count is nothing, save that of stuck
+// partitions, which stays in doubt. It reports whether it could.
+func (b *backlog) mend(caughtUp func() bool, stuck map[int]journal.Position) bool {
 	if !b.doubtful.Load() {
 		return true
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.entering.Load() > 0 || !empty() {
+	if b.entering.Load() > 0 || !caughtUp() {
 		return false
 	}
-	for i := range b.parts {
-		b.parts[i].Store(0)
+	var total int64
+	for p := range b.parts {
+		if _, waits := stuck[p]; waits {
+			total += b.parts[p].Load()
+		} else {
+			b.parts[p].Store(0)
+		}
 	}
-	b.total.Store(0)
-	b.doubtful.Store(false)
+	b.total.Store(total)
+	b.doubtful.Store(len(stuck) > 0)
 	return true
 }
 

@@ -49,7 +49,7 @@ func (k *Keeper) drain(ctx context.Context) error {
 		if n > 0 {
 			continue
 		}
-		if len(d.stuck) == 0 && !k.backlog.mend(k.empty) {
+		if !k.backlog.mend(d.caughtUp, d.stuck) {
 			_ = k.pause(ctx, drainWait) // ctx is looked at above
 			continue
 		}
@@ -66,8 +66,6 @@ func unlessEnded(ctx context.Context, err error) error {
 		return err
 	}
 }
-
-func (k *Keeper) empty() bool { return k.journal.Stats().Payloads == 0 }
 
 // Drain empties the journal into the stream and returns, for a gateway that does not
 // come back. progress, if given, is told after every page how many payloads are out.
@@ -228,9 +226,12 @@ func (d *drainer) offer(ctx context.Context) error {
 	d.m.stuck.Set(float64(len(d.stuck)))
 	d.wait = min(2*d.wait, drainWaitMax)
 	if len(taken) > 0 {
-		d.wait, d.told = drainWait, time.Time{}
+		d.since, d.told = d.d.Now(), time.Time{}
 		if err := d.catchUp(ctx, from, taken); err != nil {
 			return err
+		}
+		if !d.allStuck(taken) {
+			d.wait = drainWait
 		}
 	} else if now := d.d.Now(); now.Sub(d.told) > tellStuckEvery {
 		d.told = now
@@ -242,7 +243,7 @@ func (d *drainer) offer(ctx context.Context) error {
 
 // catchUp brings what partitions owe from a position up to what was seen.
 func (d *drainer) catchUp(ctx context.Context, from journal.Position, partitions map[int]bool) error {
-	for from <= d.seen {
+	for from <= d.seen && !d.allStuck(partitions) {
 		entries, err := d.journal.Read(from, drainPage)
 		if err != nil || len(entries) == 0 {
 			return err
@@ -262,6 +263,22 @@ func (d *drainer) catchUp(ctx context.Context, from journal.Position, partitions
 	}
 	d.release(d.seen)
 	return nil
+}
+
+// allStuck reports whether none of the partitions takes its events.
+func (d *drainer) allStuck(partitions map[int]bool) bool {
+	for p := range partitions {
+		if _, stuck := d.stuck[p]; !stuck {
+			return false
+		}
+	}
+	return true
+}
+
+// caughtUp reports whether all that is in the journal was looked at.
+func (d *drainer) caughtUp() bool {
+	entries, err := d.journal.Read(d.seen+1, 1)
+	return err == nil && len(entries) == 0
 }
 
 // release lets go of what nothing waits for up to a position.
@@ -450,6 +467,7 @@ func (k *Keeper) appendCall(ctx context.Context, items []item) []item {
 		return left
 	}
 	if notWritten := k.journal.SetAside(items[0].entry); notWritten != nil {
+		k.drainErr.Store(&notWritten)
 		k.d.Logger.Error("set aside what the stream can never take", "err", notWritten)
 		return items // rather held up than lost
 	}
@@ -492,8 +510,15 @@ func (k *Keeper) countBacklog() error {
 			return err
 		}
 		for _, e := range entries {
-			if p, ok := k.partitionOf(e); ok {
+			switch p, ok := k.partitionOf(e); {
+			case ok:
 				k.backlog.add([]int{p}, 1)
+			case e.Err != nil:
+				// It may be read later, and be of any of them.
+				for p := range k.backlog.parts {
+					k.backlog.add([]int{p}, 1)
+				}
+				k.backlog.doubtful.Store(true)
 			}
 		}
 		from = entries[len(entries)-1].Position + 1

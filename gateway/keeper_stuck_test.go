@@ -7,6 +7,8 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -217,4 +219,44 @@ func TestDrainSaysWhatItCannotBring(t *testing.T) {
 	if n := len(p.kept()); n != 60 {
 		t.Errorf("%d of 60 events are out", n)
 	}
+}
+
+// TestDamageBesideAStuckPartitionHoldsUpNoOther: the partition of a damaged record is
+// used again although another's events pin the journal.
+func TestDamageBesideAStuckPartitionHoldsUpNoOther(t *testing.T) {
+	p := &partly{}
+	for i := range p.broken {
+		p.broken[i].Store(true)
+	}
+	o := journalOptions(t, gateway.JournalFallback)
+	k := openKeeper(t, o, p, nil)
+	stuck, other := ofPartition(2, 0), ofPartition(1, 0)
+	pay(t, k, stuck, 0)
+	pay(t, k, other, 0)
+	segs, err := filepath.Glob(filepath.Join(o.Dir, "*.journal"))
+	if err != nil || len(segs) != 1 {
+		t.Fatal(segs, err)
+	}
+	b, err := os.ReadFile(segs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[strings.Index(string(b), "evt-"+other+"-0")] ^= 1
+	if err := os.WriteFile(segs[0], b, 0o600); err != nil { //nolint:gosec // a path of the test
+		t.Fatal(err)
+	}
+	for _, i := range []int{0, 1, 3} {
+		p.broken[i].Store(false)
+	}
+	n := 0
+	streamstest.Eventually(t, "the stream is used again", func() bool { n++; return pay(t, k, other, n) == event.New })
+	if got := pay(t, k, stuck, 1); got != event.Journaled {
+		t.Errorf("the stuck one: %v", got)
+	}
+	p.broken[2].Store(false)
+	k.drained(t)
+	if got := p.events(stuck); !slices.Equal(got, count(2)) {
+		t.Errorf("the stuck one's events: %v", got)
+	}
+	streamstest.Eventually(t, "the stuck one's partition is used again", func() bool { n++; return pay(t, k, stuck, n) == event.New })
 }

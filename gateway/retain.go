@@ -203,7 +203,7 @@ func (k *Keeper) retain(ctx context.Context) error {
 			return nil
 		}
 		if len(forward) > 0 {
-			if _, err := k.journal.Append(ctx, forward); err != nil {
+			if _, err := k.journal.Move(ctx, forward); err != nil {
 				return fmt.Errorf("gateway: keep dead letters' events: %w", err)
 			}
 		}

@@ -189,3 +189,28 @@ func TestWindowsAreGivenUpBeforeWhatIsOwed(t *testing.T) {
 		})
 	}
 }
+
+// TestFullJournalLetsGoOfADeadLettersOrder: an order that could not be settled has held
+// the beginning of a full journal, and ends as a dead letter. Its event is kept at the
+// end, beyond the bound, and what stood behind it is let go of.
+func TestFullJournalLetsGoOfADeadLettersOrder(t *testing.T) {
+	o := journalOptions(t, gateway.JournalAlways)
+	o.SegmentBytes, o.MaxBytes = 4<<10, 8<<10
+	owed := &owing{}
+	owed.set([]string{"PIN"}, nil)
+	k := always(t, o, newGate(), owed, &atomic.Int64{})
+	pay(t, k, "PIN", 0)
+	full := func() bool {
+		_, err := k.Append(t.Context(), week, []event.Record{streamstest.Record("A", int(time.Now().UnixNano()))})
+		return errors.Is(err, journal.ErrFull)
+	}
+	streamstest.Eventually(t, "the journal is full", full)
+	owed.set(nil, []string{"PIN"})
+	streamstest.Eventually(t, "there is room again", func() bool { return !full() })
+	stream := newGate()
+	k.stop()
+	always(t, o, stream, owed, &atomic.Int64{})
+	if got := stream.ids(); !slices.Contains(got, "PIN-0") {
+		t.Fatalf("the dead letter's event was let go of: %v", got)
+	}
+}

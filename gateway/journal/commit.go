@@ -112,7 +112,7 @@ func (j *Journal) write(batch []*request) (accepted []bool, err error) {
 	fresh := len(b)
 	var added []record
 	for i, r := range batch {
-		if total+int64(len(b))+r.bytes() > j.o.MaxBytes {
+		if !r.moved && total+int64(len(b))+r.bytes() > j.o.MaxBytes {
 			j.lack(r.bytes())
 			continue
 		}

@@ -133,10 +133,28 @@ func quarantined(dir string) ([]fs.FileInfo, error) {
 }
 
 // SetAside writes a payload to the quarantine, durably: it can be read, and nobody
-// can take it. The caller goes on behind it. The file's name has the payload's digest
+// can take it. The caller goes on behind it. Where it cannot be written, on a full disk,
+// the file it lies in goes to the quarantine once it is released, as a damaged one
+// does, which needs no room. The quarantined file's name has the payload's digest
 // beside its position, because a position can come again where a power loss took the
 // mark of what was released along.
 func (j *Journal) SetAside(e Entry) error {
+	err := j.writeAside(e)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err == nil {
+		return j.countQuarantine()
+	}
+	for _, seg := range j.segments {
+		if i := seg.index(e.Position); i < len(seg.records) && seg.records[i].position == e.Position {
+			seg.damaged += headerLen + seg.records[i].length
+			return nil
+		}
+	}
+	return err
+}
+
+func (j *Journal) writeAside(e Entry) error {
 	digest := sha256.Sum256(e.Payload)
 	path := filepath.Join(j.dir, quarantineDir, fmt.Sprintf("%020d.%x%s", uint64(e.Position), digest[:8], payloadExt))
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
@@ -147,9 +165,7 @@ func (j *Journal) SetAside(e Entry) error {
 	if err := errors.Join(err, f.Sync(), f.Close(), j.disk.SyncDir(filepath.Dir(path))); err != nil {
 		return fmt.Errorf("journal: set a payload aside: %w", err)
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.countQuarantine()
+	return nil
 }
 
 // readReleased reads the mark; none is 0.

@@ -21,10 +21,12 @@ func (j *Journal) Read(from Position, max int) ([]Entry, error) {
 		return nil, ErrClosed
 	}
 	var bytes int64
+page:
 	for _, seg := range j.segments {
 		for _, r := range seg.records[seg.index(from):] {
+			// Not one of the next file either: a page has no gap.
 			if len(places) == max || len(places) > 0 && bytes+r.length > maxCommit {
-				break
+				break page
 			}
 			bytes += r.length
 			places = append(places, place{seg, r})

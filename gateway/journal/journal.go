@@ -154,8 +154,10 @@ type Journal struct {
 // request is one Submit waiting for its sync.
 type request struct {
 	payloads [][]byte
-	first    Position
-	told     func(first Position, err error)
+	// moved: they are in the journal already, so no bound of it refuses them.
+	moved bool
+	first Position
+	told  func(first Position, err error)
 }
 
 // Report tells what Open found.
@@ -195,12 +197,25 @@ func Open(dir string, o Options, d Deps) (*Journal, Report, error) {
 // position of the first; the others follow it. A caller whose ctx ends learns only
 // that; its payloads may be kept all the same. Run must be running.
 func (j *Journal) Append(ctx context.Context, payloads [][]byte) (Position, error) {
+	return j.await(ctx, &request{payloads: payloads})
+}
+
+// Move is Append for payloads that are in the journal already and will be released
+// where they are as soon as this returns: the bounds do not refuse them, or a full
+// journal could never become empty.
+func (j *Journal) Move(ctx context.Context, payloads [][]byte) (Position, error) {
+	return j.await(ctx, &request{payloads: payloads, moved: true})
+}
+
+// await submits a request and waits for its fate.
+func (j *Journal) await(ctx context.Context, r *request) (Position, error) {
 	type fate struct {
 		first Position
 		err   error
 	}
 	done := make(chan fate, 1)
-	if err := j.Submit(payloads, func(first Position, err error) { done <- fate{first, err} }); err != nil {
+	r.told = func(first Position, err error) { done <- fate{first, err} }
+	if err := j.submit(r); err != nil {
 		return 0, err
 	}
 	select {
@@ -215,18 +230,22 @@ func (j *Journal) Append(ctx context.Context, payloads [][]byte) (Position, erro
 // nobody waits for them any more. After a nil error told is called exactly once, by
 // Run, which waits for it; after another it is not called and nothing is kept.
 func (j *Journal) Submit(payloads [][]byte, told func(first Position, err error)) error {
-	for _, p := range payloads {
+	return j.submit(&request{payloads: payloads, told: told})
+}
+
+func (j *Journal) submit(r *request) error {
+	for _, p := range r.payloads {
 		if len(p) > MaxPayload {
 			return ErrTooLarge
 		}
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.refuse(); err != nil {
+	if err := j.refuse(); err != nil && (!r.moved || !errors.Is(err, ErrFull)) {
 		return err
 	}
 	select {
-	case j.in <- &request{payloads: payloads, told: told}:
+	case j.in <- r:
 		return nil
 	default:
 		return ErrBusy

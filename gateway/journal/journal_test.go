@@ -2,11 +2,14 @@ package journal_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -709,4 +712,122 @@ func BenchmarkAppend(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestPagesHaveNoGap: a page that is full by its bytes ends there, also where the next
+// file begins with something small: what was skipped would be released unread.
+func TestPagesHaveNoGap(t *testing.T) {
+	o := journal.DefaultOptions()
+	o.SegmentBytes, o.MaxBytes = 9<<20, 256<<20
+	dir := t.TempDir()
+	j, _, stop := open(t, dir, o, deps(journal.OS()))
+	r := rand.New(rand.NewPCG(1, 2))
+	var want []int
+	for range 250 {
+		n := 1 + r.IntN(50)
+		if r.IntN(10) < 7 {
+			n = 300 << 10
+		}
+		want = append(want, n)
+		if _, err := j.Append(t.Context(), [][]byte{make([]byte, n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func() {
+		t.Helper()
+		var got []int
+		for {
+			es, err := j.Read(journal.Position(len(got)+1), 512)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(es) == 0 {
+				break
+			}
+			for _, e := range es {
+				if e.Position != journal.Position(len(got)+1) || e.Err != nil {
+					t.Fatalf("position %d behind %d, %v", e.Position, len(got), e.Err)
+				}
+				got = append(got, len(e.Payload))
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("read %d payloads of %d, or others", len(got), len(want))
+		}
+	}
+	check()
+	stop()
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	j, _, _ = open(t, dir, o, deps(journal.OS()))
+	check()
+}
+
+// TestFullJournalCanBeMoved: what is in a full journal can be put at its end, so that
+// its beginning can be released; what is new cannot.
+func TestFullJournalCanBeMoved(t *testing.T) {
+	o := small()
+	o.MaxBytes = 2 * o.SegmentBytes
+	j, _, _ := open(t, t.TempDir(), o, deps(journal.OS()))
+	payload := [][]byte{make([]byte, 1000)}
+	n := 0
+	for ; ; n++ {
+		if _, err := j.Append(t.Context(), payload); errors.Is(err, journal.ErrFull) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := j.Move(t.Context(), payload); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Release(journal.Position(n)); err != nil {
+		t.Fatal(err)
+	}
+	if got := all(t, j); len(got) != 1 {
+		t.Fatalf("%d payloads, want the one that was moved", len(got))
+	}
+	if _, err := j.Append(t.Context(), payload); err != nil {
+		t.Fatalf("with room again: %v", err)
+	}
+}
+
+// TestSetAsideNeedsNoRoom: where a payload cannot be written to the quarantine, the file
+// it lies in goes there.
+func TestSetAsideNeedsNoRoom(t *testing.T) {
+	dir := t.TempDir()
+	j, _, _ := open(t, dir, small(), deps(journal.OS()))
+	appendText(t, j, "nobody takes it")
+	es, err := j.Read(1, 1)
+	if err != nil || len(es) != 1 {
+		t.Fatal(es, err)
+	}
+	digest := sha256.Sum256(es[0].Payload)
+	// Where the payload would be written nothing can be.
+	if err := os.Mkdir(filepath.Join(dir, "quarantine", fmt.Sprintf("%020d.%x.payload", 1, digest[:8])), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.SetAside(es[0]); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 { // a new file, so that the first is released
+		appendText(t, j, strings.Repeat("x", 1<<10))
+	}
+	if err := j.Release(2); err != nil {
+		t.Fatal(err)
+	}
+	damaged, err := filepath.Glob(filepath.Join(dir, "quarantine", "*.damaged"))
+	for i := 3; len(damaged) == 0 && i <= 6; i++ {
+		if err := j.Release(journal.Position(i)); err != nil {
+			t.Fatal(err)
+		}
+		damaged, err = filepath.Glob(filepath.Join(dir, "quarantine", "*.damaged"))
+	}
+	if err != nil || len(damaged) != 1 {
+		t.Fatalf("quarantine holds %v, %v", damaged, err)
+	}
+	if b, err := os.ReadFile(damaged[0]); err != nil || !strings.Contains(string(b), "nobody takes it") {
+		t.Fatalf("the payload is not in it: %v", err)
+	}
 }

@@ -180,12 +180,21 @@ func (s salt) decode(b []byte) (r record, more bool, payload []byte, ok bool) {
 	return r, b[24] == 1, payload, true
 }
 
+// readTries is how often a read that fails is tried.
+const readTries = 3
+
 // read returns a record's payload and checks it again: the disk may have changed
 // its mind since the journal was opened.
 func (s *segment) read(r record) ([]byte, error) {
 	b := make([]byte, headerLen+r.length)
-	if _, err := s.file.ReadAt(b, r.offset); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("journal: read %s: %w", filepath.Base(s.path), err)
+	for try := 1; ; try++ {
+		_, err := s.file.ReadAt(b, r.offset)
+		if err == nil || errors.Is(err, io.EOF) {
+			break
+		}
+		if try == readTries { // an error that stays is damage
+			return nil, fmt.Errorf("journal: read %s: %w", filepath.Base(s.path), err)
+		}
 	}
 	got, _, payload, ok := s.salt.decode(b)
 	if !ok || got.position != r.position {

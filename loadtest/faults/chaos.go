@@ -301,7 +301,7 @@ func keyOverwritten(ctx context.Context, c *chaos) error {
 		return err
 	}
 	key := keys[c.rand.IntN(len(keys))]
-	if _, err := c.st.direct.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+	if _, err := c.st.direct.TxPipelined(context.WithoutCancel(ctx), func(tx redis.Pipeliner) error {
 		tx.Rename(ctx, key, key+":aside")
 		tx.Set(ctx, key, "overwritten", 0)
 		return nil

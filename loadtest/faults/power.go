@@ -25,7 +25,8 @@ func losePower(journal, synced string) error {
 			continue
 		}
 		var kept int64
-		if text, err := os.ReadFile(filepath.Join(synced, name)); err == nil {
+		// An empty note was made by a process that was killed before it wrote the length.
+		if text, err := os.ReadFile(filepath.Join(synced, name)); err == nil && len(text) > 0 {
 			if kept, err = strconv.ParseInt(string(text), 10, 64); err != nil {
 				return err
 			}

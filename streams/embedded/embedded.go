@@ -5,7 +5,6 @@ package embedded
 import (
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -29,9 +28,13 @@ func Start(address string) (*miniredis.Miniredis, error) {
 func keepTime(m *miniredis.Miniredis) {
 	m.ClockTTL(true)
 	// Once a millisecond is as finely as Redis tells time, and each costs a look at
-	// every key.
-	var last atomic.Int64
-	var clients sync.Map
+	// every key. Whoever asks the time sets it before the next one asks: set back by a
+	// moment, the engine would age its keys by that moment twice.
+	var (
+		mu      sync.Mutex
+		last    time.Time
+		clients sync.Map
+	)
 	m.Server().SetPreHook(func(p *server.Peer, _ string, _ ...string) bool {
 		// A script's commands come by here too, with the engine locked. They come from
 		// peers that have a context from the start; a client's gets one by its first.
@@ -42,9 +45,11 @@ func keepTime(m *miniredis.Miniredis) {
 		} else if _, known := clients.Load(p); !known {
 			return false
 		}
-		now := time.Now()
-		if ms := now.UnixMilli(); last.Swap(ms) != ms {
+		mu.Lock()
+		defer mu.Unlock()
+		if now := time.Now(); now.UnixMilli() != last.UnixMilli() {
 			m.SetTime(now)
+			last = now
 		}
 		return false
 	})
