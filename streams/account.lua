@@ -17,8 +17,9 @@ local function newer(a, b)
   return as > bs
 end
 
--- How many entries are looked at one by one to count what is unread.
-local most = 500
+-- How many entries, and how many bytes of them, are looked at one by one to count what
+-- is unread: every process that trims looks, once a second, at every partition.
+local most, heavy = 500, 512 * 1024
 
 -- How many entries lie behind the last one delivered; -1 when that are too many to
 -- count. Redis's own lag would not do: what it knows of a group's reads is not in the
@@ -31,14 +32,15 @@ local function unread(events, last)
   local newest = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1][1]
   if not newer(newest, last) then return 0 end
   -- The fields come along, so the pages are small.
-  local n, from = 0, newest
-  while n < most do
-    local page = redis.call('XREVRANGE', events, from, last, 'COUNT', 51)
+  local n, from, bytes = 0, newest, 0
+  while n < most and bytes < heavy do
+    local page = redis.call('XREVRANGE', events, from, last, 'COUNT', 11)
     for _, e in ipairs(page) do
       if e[1] == last then return n end
       if e[1] ~= from or n == 0 then n = n + 1 end
+      for _, v in ipairs(e[2]) do bytes = bytes + #v end
     end
-    if #page < 51 then return n end
+    if #page < 11 then return n end
     from = page[#page][1]
   end
   return -1

@@ -24,13 +24,27 @@ local function contents(p)
   local _, _, at = label(p)
   local fields = {}
   while at <= #p do
-    local colon = string.find(p, ':', at, true)
-    local n = colon and tonumber(string.sub(p, at, colon - 1))
-    if not n then return {} end
-    fields[#fields + 1] = string.sub(p, colon + 1, colon + n)
-    at = colon + n + 1
+    local n, from = string.match(p, '^(%d+):()', at)
+    n = tonumber(n)
+    if not n or from + n > #p + 1 then return {} end
+    fields[#fields + 1] = string.sub(p, from, from + n - 1)
+    at = from + n
   end
+  if #fields % 2 == 1 then return {} end
   return fields
+end
+
+-- Answers what refuses a script whose keys somebody has overwritten: asked before
+-- anything is written, because a script that ends in the middle is not taken back.
+-- kinds are keys, each with its type.
+local function overwritten(kinds)
+  for i = 1, #kinds, 2 do
+    local is = redis.call('TYPE', kinds[i])
+    if type(is) == 'table' then is = is.ok end
+    if is ~= 'none' and is ~= kinds[i + 1] then
+      return {-2, 'WRONGTYPE ' .. kinds[i] .. ' is a ' .. is .. ', not a ' .. kinds[i + 1]}
+    end
+  end
 end
 
 -- The server's time in milliseconds.

@@ -7,6 +7,8 @@
 -- or not delivered yet by a group that was created again. The count of attempts is
 -- set, not added to: sending again changes nothing.
 if not owned() then return {0} end
+local no = overwritten({KEYS[2], 'stream', KEYS[3], 'hash', KEYS[4], 'zset', KEYS[5], 'hash', KEYS[6], 'hash'})
+if no then return no end
 local now = clock()
 local moved, lost, absent, merged = 0, {}, {}, 0
 for i = 4, #ARGV, 3 do

@@ -3,6 +3,8 @@
 -- count of replays. KEYS: dead, attempts, parked, parcels, counts.
 -- ARGV: id of the dead letter, its name for people.
 -- Answers {1, what became of it}.
+local no = overwritten({KEYS[1], 'stream', KEYS[2], 'hash', KEYS[3], 'zset', KEYS[4], 'hash', KEYS[5], 'hash'})
+if no then return no end
 local e = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 if not e then return {1, 'missing'} end
 local id = e[2][2]
@@ -16,7 +18,7 @@ for i = 15, #e[2], 2 do
 end
 if #fields == 0 then return {1, 'empty'} end
 -- A group that was created again may owe the event already.
-if redis.call('HEXISTS', KEYS[4], id) == 1 then return {1, 'owed'} end
+if redis.call('HEXISTS', KEYS[4], id) == 1 and redis.call('ZSCORE', KEYS[3], id) then return {1, 'owed'} end
 fields[#fields + 1] = 'replay_of'
 fields[#fields + 1] = ARGV[2]
 redis.call('HDEL', KEYS[2], id)

@@ -4,6 +4,8 @@
 --       dead one. Gone are those whose entry, or parcel, somebody deleted.
 -- Answers {1, ended, dead letters made, attempts taken back}.
 if not owned() then return {0} end
+local no = overwritten({KEYS[2], 'stream', KEYS[3], 'hash', KEYS[4], 'stream', KEYS[5], 'zset', KEYS[6], 'hash', KEYS[7], 'hash'})
+if no then return no end
 local done, gone, uncharge = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local at = 7
 

@@ -94,6 +94,38 @@ func (w *Writer) Append(ctx context.Context, window time.Duration, records []eve
 			return nil, unavailable("streams: append", err)
 		}
 	}
+	out := make([]event.Appended, 0, len(records))
+	for len(records) > 0 {
+		n := distinct(records)
+		var err error
+		if out, err = w.append(ctx, window, records[:n], out); err != nil {
+			return nil, err
+		}
+		records = records[n:]
+	}
+	return out, nil
+}
+
+// distinct is how many records from the first on are of different ordering keys. Those
+// of one key go one after another: what is refused in the middle of a pipeline would
+// otherwise be overtaken by what follows.
+func distinct(records []event.Record) int {
+	if len(records) == 1 {
+		return 1
+	}
+	seen := make(map[string]struct{}, len(records))
+	for i := range records {
+		key := records[i].Event.OrderingKey()
+		if _, again := seen[key]; again {
+			return i
+		}
+		seen[key] = struct{}{}
+	}
+	return len(records)
+}
+
+// append appends records of different ordering keys and adds what became of each to out.
+func (w *Writer) append(ctx context.Context, window time.Duration, records []event.Record, out []event.Appended) ([]event.Appended, error) {
 	c, err := w.newCall(ctx, window, records)
 	if err != nil {
 		return nil, err
@@ -101,11 +133,11 @@ func (w *Writer) Append(ctx context.Context, window time.Duration, records []eve
 	if err := w.commit(c); err != nil {
 		return nil, err
 	}
-	out := make([]event.Appended, len(records))
 	var again []event.Record
 	for i, cmd := range c.cmds {
-		out[i] = event.Appended(cmd.Val()) //nolint:gosec // sent checked that it is one of the three
-		if out[i] == event.Conflicting {
+		outcome := event.Appended(cmd.Val()) //nolint:gosec // sent checked that it is one of the three
+		out = append(out, outcome)
+		if outcome == event.Conflicting {
 			r := records[i]
 			r.Event = r.Event.AsConflict()
 			again = append(again, r)
@@ -114,10 +146,7 @@ func (w *Writer) Append(ctx context.Context, window time.Duration, records []eve
 	if len(again) == 0 {
 		return out, nil
 	}
-	if err := w.appendConflicts(ctx, window, again); err != nil {
-		return nil, err
-	}
-	return out, nil
+	return out, w.appendConflicts(ctx, window, again)
 }
 
 // appendConflicts appends conflicts under IDs of their own. Being derived from
@@ -215,8 +244,13 @@ func (w *Writer) next(batch []*call) []*call {
 		bytes += c.bytes
 		batch = append(batch, c)
 	}
-	if w.head == len(w.calls) {
+	switch {
+	case w.head == len(w.calls):
 		w.calls, w.head = w.calls[:0], 0
+	case w.head > len(w.calls)/2: // under load it never becomes empty
+		n := copy(w.calls, w.calls[w.head:])
+		clear(w.calls[n:])
+		w.calls, w.head = w.calls[:n], 0
 	}
 	w.count(-records, -bytes)
 	return batch

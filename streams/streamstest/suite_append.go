@@ -21,6 +21,7 @@ var appendCases = []contract{
 	{"G3ConcurrentCopiesAreOneEntry", concurrentCopiesAreOneEntry},
 	{"G3LostAnswerIsOneEntry", lostAnswerIsOneEntry},
 	{"G3OtherFactsAreAConflict", otherFactsAreAConflict},
+	{"G5EventsOfOneCallbackStayInOrder", eventsOfOneCallbackStayInOrder},
 	{"G3WindowEnds", windowEnds},
 	{"G3AccountsKeepTheirWindows", accountsKeepTheirWindows},
 	{"G3EveryMarkIsFound", everyMarkIsFound},
@@ -135,6 +136,30 @@ func lostAnswerIsOneEntry(t promise) {
 				t.Fatalf("%d entries", n)
 			}
 		})
+	}
+}
+
+// The events of one order in one callback are entries in their order, also where the
+// first is a conflict, which takes a second append.
+func eventsOfOneCallbackStayInOrder(t promise) {
+	b := New(t, t.addr)
+	b.Append(Record("A1", 0))
+	other := Record("A1", 0)
+	other.Event.Payment.Amount = &event.Money{Value: "0.01", Minor: 1, Exponent: 2, Currency: "EUR"}
+	got := b.Append(other, Record("B1", 0), Record("A1", 1), Record("A1", 2))
+	if want := []event.Appended{event.Conflicting, event.New, event.New, event.New}; !slices.Equal(got, want) {
+		t.Fatalf("got %v", got)
+	}
+	var order []string
+	g, partition := b.Group("points", "w1"), b.Layout.Partition(other.Event.OrderingKey())
+	for _, e := range b.Take(g, b.Lease(g, partition), 10) {
+		if e.Record.Event.OrderRef() == "A1" {
+			order = append(order, e.Record.Event.ProviderEvent.ID+" "+string(e.Record.Event.Type))
+		}
+	}
+	want := []string{"evt-A1-0 payment.succeeded", "evt-A1-0 " + string(event.Conflict), "evt-A1-1 payment.succeeded", "evt-A1-2 payment.succeeded"}
+	if !slices.Equal(order, want) {
+		t.Fatalf("the order's entries are %v", order)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/paybell/paybell/streams"
@@ -15,6 +16,7 @@ var ledgerCases = []contract{
 	{"G8LedgerCountsLossWhereItIsFound", ledgerCountsLossAtOnce},
 	{"G8LedgerOfAGroupThatIsCreatedAgain", ledgerOfACreatedGroup},
 	{"G8LedgerBeginsAnewWhereItWasDeleted", ledgerBeginsAnew},
+	{"G8OverwrittenKeysStopAScriptBeforeItWrites", overwrittenKeysStopScripts},
 	{"G8LedgerCountsMoreThanItLooksAt", ledgerIsBounded},
 	{"G8LedgerOfASubscriberIsWhatRemains", ledgerOfASubscriber},
 	{"G8LedgerSaysWhatItCannotRead", ledgerSaysWhatItCannotRead},
@@ -252,6 +254,80 @@ func ledgerBeginsAnew(t promise) {
 	}
 	if got := b.Trim(trim); got.Lost["points"] != 1 {
 		t.Fatalf("what is deleted afterwards: %+v", got)
+	}
+}
+
+// A script that ends in the middle is not taken back. So whatever key somebody has
+// overwritten, settling, burying, parking and replaying do nothing at all, however
+// often they are tried, and do it once when the key is mended.
+func overwrittenKeysStopScripts(t promise) {
+	keys := map[string]func(l streams.Layout) string{
+		"attempts": func(l streams.Layout) string { return l.Attempts(0, "points") },
+		"parked":   func(l streams.Layout) string { return l.Parked(0, "points") },
+		"parcels":  func(l streams.Layout) string { return l.Parcels(0, "points") },
+		"dead":     func(l streams.Layout) string { return l.Dead(0, "points") },
+		"counts":   func(l streams.Layout) string { return l.Counts(0, "points") },
+	}
+	for name, key := range keys {
+		b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
+		b.Write.FlushAll(t.Context())
+		trim := b.Trimmer([]string{"points"}, nil)
+		b.AppendTo(0, 8)
+		g := b.Group("points", "w1")
+		l := b.Lease(g, 0)
+		es := b.Take(g, l, 8)
+		b.park(g, l, streams.Parking{EntryID: es[4].ID, Wait: time.Hour})
+		b.Settle(g, l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[5].ID, Reason: "attempts"}}})
+		dead := streams.NewDeadLetters(b.Write, b.Layout)
+		page, err := dead.List(t.Context(), "points", streams.DeadLetterQuery{})
+		if err != nil || len(page.DeadLetters) != 1 {
+			t.Fatalf("%s: %+v, %v", name, page, err)
+		}
+		before := b.account()
+		steps := []func() error{
+			func() error { return g.Settle(t.Context(), l, streams.Settlement{Done: ids(es[:2])}) },
+			func() error {
+				return g.Settle(t.Context(), l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[4].ID, Reason: "rejected"}}})
+			},
+			func() error {
+				_, err := g.Park(t.Context(), l, []streams.Parking{{EntryID: es[6].ID, Behind: true}})
+				return err
+			},
+			func() error {
+				_, err := dead.Replay(t.Context(), "points", []string{page.DeadLetters[0].ID})
+				return err
+			},
+		}
+		for i, step := range steps {
+			aside := key(b.Layout) + ":aside"
+			if err := b.Write.Rename(t.Context(), key(b.Layout), aside).Err(); err != nil && !strings.Contains(err.Error(), "no such key") {
+				t.Fatal(err)
+			}
+			b.Write.Set(t.Context(), key(b.Layout), "x", 0)
+			for range 3 {
+				if err := step(); err == nil && (name != "dead" || i != 2) { // parking makes no dead letter
+					t.Errorf("%s overwritten: step %d was taken", name, i)
+				}
+			}
+			b.Write.Del(t.Context(), key(b.Layout))
+			b.Write.Rename(t.Context(), aside, key(b.Layout)) // there may be none
+			if got := b.account(); got != before && (name != "dead" || i != 2) {
+				t.Errorf("%s overwritten: step %d left %+v, was %+v", name, i, got, before)
+			}
+			if err := step(); err != nil {
+				t.Errorf("%s mended: step %d: %v", name, i, err)
+			}
+			before = b.account()
+			if d := before.Difference(); d != 0 {
+				t.Errorf("%s mended: step %d: difference %d, %+v", name, i, d, before)
+			}
+		}
+		if got := b.Trim(trim); len(got.Lost) != 0 {
+			t.Errorf("%s: told as lost: %v", name, got.Lost)
+		}
+		if want := (streams.Account{Appended: 8, Pending: 3, Settled: 2, Parked: 2, Dead: 1, Replayed: 1, Created: 1}); b.account() != want {
+			t.Errorf("%s: at the end %+v, want %+v", name, b.account(), want)
+		}
 	}
 }
 

@@ -309,7 +309,7 @@ func garbageAmongWhatIsParkedHoldsNothingUp(t promise) {
 	l := b.Lease(g, 0)
 	es := b.Take(g, l, 2)
 	b.park(g, l, streams.Parking{EntryID: es[0].ID, Wait: time.Hour, Attempts: 1})
-	parcels := []string{"garbage", "1 99 short", "0 0 no fields", "0 0 7", "0 0 x:y", ""}
+	parcels := []string{"garbage", "1 99 short", "0 0 no fields", "0 0 7", "0 0 x:y", "0 0 -3:", "0 0 3:abc", "0 0 9:abc", ""}
 	for i, parcel := range parcels {
 		id := "1-" + strconv.Itoa(i)
 		b.Write.HSet(t.Context(), b.Layout.Parcels(0, "points"), id, parcel)
