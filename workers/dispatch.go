@@ -40,7 +40,13 @@ func (p *partition) dispatch() error {
 // startGuarded starts a run under the pool's guard, which is held already.
 func (p *partition) startGuarded() {
 	r := p.lanes.nextGuarded()
-	if err := p.start([]*run{r}); err != nil {
+	err := p.flush() // what was done must not be charged for a killer
+	if err != nil {
+		p.undo([]*run{r})
+	} else {
+		err = p.start([]*run{r})
+	}
+	if err != nil {
 		p.release(r)
 		if errors.Is(err, streams.ErrLeaseLost) {
 			p.tenure.lose()

@@ -131,8 +131,9 @@ func (v *verdicts) uncharge(it *item) {
 
 // retry gives an item its next attempt, or gives it up.
 func (v *verdicts) retry(it *item, err error) {
-	// Who broke or hung a run of its own would do it to its company.
-	it.solo = v.run.broken != nil || v.run.overran
+	// Who broke or hung a run of its own would do it to its company; and who has one
+	// attempt left must not lose it to a killer in its company.
+	it.solo = v.run.broken != nil || v.run.overran || it.charged+1 >= v.options.Attempts
 	wait, asked := RetryDelay(err)
 	if !asked {
 		wait = v.options.Backoff.pause(it.charged)

@@ -335,9 +335,10 @@ func (p *partition) unpack() (more bool, err error) {
 }
 
 // mayUnpack reports whether there is room for parked deliveries that are due. While
-// one is on its way out it must not be read.
+// one is on its way out it must not be read, nor before all of them are known: the
+// first of an order may be on a later page than those behind it.
 func (p *partition) mayUnpack() bool {
-	return !p.draining && len(p.lanes.moves) == 0 &&
+	return !p.draining && p.reader.stage != recalling && len(p.lanes.moves) == 0 &&
 		p.unpacked.entries < p.options.Batch && p.unpacked.bytes < p.options.PrefetchBytes
 }
 

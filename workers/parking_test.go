@@ -2,6 +2,7 @@ package workers_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -391,4 +392,43 @@ func TestReplayRunsInItsPlaceOfTheOrder(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A new owner learns of what is parked page by page, what stands behind another event
+// first. When a page fails in the middle, nothing of it may run before the rest is
+// known.
+func TestHalfARecallRunsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := workertest.NewGroup("g", 1, ttl, time.Now)
+		a := newApplied()
+		g.Append(records(700, "A")...)
+		h := each(func(d workers.Delivery) error {
+			if a.called(d) == 1 && d.Event.ID == "A-1" {
+				return workers.RetryAfter(time.Hour, errTest)
+			}
+			a.apply(d)
+			return nil
+		})
+		p := start(t, g.Consumer("one"), h, options(soon))
+		until(t, "all is parked", func() bool { return g.Parked() == 700 })
+		p.stop()
+		n := 0
+		g.Fault(func(c workertest.Call) error {
+			if c.Op == "Parked" && !c.Done {
+				if n++; n == 2 {
+					return errors.New("reset")
+				}
+			}
+			return nil
+		})
+		start(t, g.Consumer("two"), h, options(soon))
+		pass(time.Minute)
+		if ids := a.of("A"); len(ids) > 0 {
+			t.Fatalf("%d applied before A-1, which is due in an hour", len(ids))
+		}
+		until(t, "all is applied", func() bool { return g.Owed() == 0 })
+		if ids := a.of("A"); len(ids) != 700 || ids[0] != "A-1" {
+			t.Fatalf("%d applied, the first is %s", len(ids), ids[0])
+		}
+	})
 }

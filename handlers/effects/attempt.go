@@ -18,14 +18,21 @@ import (
 func (h *Handler) attempt(ctx context.Context, b *batch, orders [][]int) error {
 	picked := slices.Concat(orders...)
 	slices.Sort(picked)
-	var stale map[int]bool
+	var (
+		stale    map[int]bool
+		applying bool
+	)
 	err := h.store.retrying(ctx, func() error {
+		applying = false
 		return h.store.transaction(ctx, h.at, func(ctx context.Context, tx *Tx) error {
 			var err error
-			stale, err = h.effect(ctx, tx, b, picked)
+			stale, err = h.effect(ctx, tx, b, picked, &applying)
 			return err
 		})
 	})
+	if err != nil && !applying {
+		return &untouchedError{err}
+	}
 	if err != nil {
 		return err
 	}
@@ -37,9 +44,15 @@ func (h *Handler) attempt(ctx context.Context, b *batch, orders [][]int) error {
 	return nil
 }
 
+// untouchedError is a failure before any event was applied.
+type untouchedError struct{ error }
+
+// Unwrap implements errors.Unwrap.
+func (e *untouchedError) Unwrap() error { return e.error }
+
 // effect is the inside of the transaction: look at the epoch, insert the dedup
-// keys, and apply what had no key before.
-func (h *Handler) effect(ctx context.Context, tx *Tx, b *batch, picked []int) (stale map[int]bool, err error) {
+// keys, and apply what had no key before. applying is set when it gets there.
+func (h *Handler) effect(ctx context.Context, tx *Tx, b *batch, picked []int, applying *bool) (stale map[int]bool, err error) {
 	if stale, err = h.fence(ctx, tx, b, picked); err != nil {
 		return nil, fmt.Errorf("effects: fence of group %s: %w", h.group, err)
 	}
@@ -53,6 +66,7 @@ func (h *Handler) effect(ctx context.Context, tx *Tx, b *batch, picked []int) (s
 	if err := stop(h.at, StepKeyed); err != nil {
 		return nil, err
 	}
+	*applying = true
 	if err := contained(ctx, tx, h.apply, fresh); err != nil {
 		return nil, err
 	}

@@ -112,9 +112,9 @@ func (h *Handler) run(ctx context.Context, b *batch, orders [][]int) {
 	err := h.attempt(ctx, b, orders)
 	switch {
 	case err == nil:
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && !hangs(err):
 		b.failAll(orders, err)
-	case general(err):
+	case general(err), ctx.Err() != nil:
 		b.failAll(orders, workers.Unavailable(err))
 	case len(orders) > 1:
 		h.store.metrics.isolations.WithLabelValues(h.group).Inc()
@@ -138,12 +138,20 @@ func (h *Handler) runOrder(ctx context.Context, b *batch, order []int) {
 			continue
 		case err == nil:
 			err = b.out[i]
-		case ctx.Err() == nil && general(err):
+		case ctx.Err() == nil && general(err), ctx.Err() != nil && hangs(err):
 			err = workers.Unavailable(err)
 		}
 		b.fail(order[n:], err)
 		return
 	}
+}
+
+// hangs reports whether the time of an attempt that is over was spent on the way to the
+// events: a database that does not answer, or connections that others hold. Where it
+// begins in the middle of an event, the next attempt will tell.
+func hangs(err error) bool {
+	_, untouched := errors.AsType[*untouchedError](err)
+	return untouched
 }
 
 // outcome names an outcome for the metrics.
