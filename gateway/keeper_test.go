@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
 	"net/http/httptest"
@@ -51,12 +50,7 @@ func openKeeper(tb testing.TB, o gateway.JournalOptions, stream gateway.Appender
 	k := kept{door: door{registry: prometheus.NewRegistry(), log: &lines{}}}
 	d := gateway.KeeperDeps{
 		Logger: slog.New(slog.NewTextHandler(k.log, nil)), Registerer: k.registry, Now: time.Now,
-		Stream: stream, Partitions: 4,
-		Partition: func(key string) int {
-			h := fnv.New32a()
-			h.Write([]byte(key))
-			return int(h.Sum32() % 4)
-		},
+		Stream: stream, Partitions: 4, Partition: partitionOf,
 		Permanent: func(err error) bool { return errors.Is(err, event.ErrRecord) || errors.Is(err, errNever) },
 		Owed:      func(context.Context) (gateway.Owed, error) { return gateway.Owed{}, nil },
 		Disk:      journal.OS(),
