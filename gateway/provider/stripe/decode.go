@@ -47,7 +47,17 @@ func (p *Provider) Decode(cb *provider.Callback, _ *provider.Verified) ([]provid
 	if err != nil {
 		return nil, err
 	}
+	if p.otherMode(&e) {
+		// It is kept with all it says; of another mode there is nothing to fetch either.
+		e.Type, e.Completeness = event.Unmapped, event.Full
+	}
 	return []provider.Decoded{{Event: e, Key: id}}, nil
+}
+
+// otherMode reports whether the event is not of the account's mode, live or test,
+// or does not say of which it is.
+func (p *Provider) otherMode(e *event.Event) bool {
+	return p.options.Live != nil && (e.Live == nil || *e.Live != *p.options.Live)
 }
 
 // thin reads an event that carries ids alone.
@@ -85,10 +95,11 @@ func (p *Provider) snapshot(e *event.Event, root provider.Value) error {
 		e.Merchant.CustomerRef = root.At(p.options.CustomerRef).TextOr("")
 	}
 	r := reading{
-		event:  e,
-		object: root.At("/data/object"),
-		word:   e.ProviderEvent.Type,
-		pay:    event.Payment{OrderRef: p.orderRef(root)},
+		event:   e,
+		word:    e.ProviderEvent.Type,
+		object:  root.At("/data/object"),
+		version: root.Member("api_version").TextOr(""),
+		pay:     event.Payment{OrderRef: p.orderRef(root)},
 	}
 	w, ok := lookUp(r.word)
 	if !ok {

@@ -81,6 +81,7 @@ func TestDecode(t *testing.T) {
 
 		{"charge captured at once", "charge.succeeded", `{` + ch + `,"amount":500,"amount_captured":500,"captured":true}`, "payment.succeeded|A1|pi_1||5.00 USD" + nothing},
 		{"charge of an old API version", "charge.succeeded", `{` + ch + `,"amount":500,"captured":true}`, "payment.succeeded|A1|pi_1||5.00 USD" + nothing},
+		{"charge of an old API version captured in part", "charge.captured", `{` + ch + `,"amount":500,"amount_refunded":200,"captured":true}`, "payment.succeeded|A1|pi_1||3.00 USD" + nothing},
 		{"charge to be captured later", "charge.succeeded", `{` + ch + `,"amount":500,"amount_captured":0,"captured":false}`, "payment.authorized|A1|pi_1||5.00 USD" + nothing},
 		{"charge captured in part", "charge.captured", `{` + ch + `,"amount":500,"amount_captured":200,"captured":true}`, "payment.succeeded|A1|pi_1||2.00 USD" + nothing},
 		{"charge without an intent", "charge.succeeded", `{` + alone + `,"amount":500,"amount_captured":500,"captured":true}`, "payment.succeeded||ch_1||5.00 USD" + nothing},
@@ -89,6 +90,14 @@ func TestDecode(t *testing.T) {
 		{"charge expired", "charge.expired", `{` + ch + `,"amount":500}`, "payment.closed|A1|pi_1||5.00 USD" + nothing},
 		{"charge refunded tells a total", "charge.refunded", `{` + ch + `,"amount":500,"amount_refunded":300}`, "refund.succeeded|A1|pi_1|pi_1|-|captured -|refunded 3.00 USD|refund  -"},
 
+		{"charge refunded in part of an old API version", "charge.refunded", `{` + ch + `,"amount":500,"amount_refunded":300,"captured":true}`, "refund.succeeded|A1|pi_1|pi_1|-|captured -|refunded 3.00 USD|refund  -"},
+		{"charge refunded of all that was captured at once", "charge.refunded", `{` + ch + `,"amount":500,"amount_captured":500,"amount_refunded":500,"captured":true}`, "refund.succeeded|A1|pi_1|pi_1|-|captured -|refunded 5.00 USD|refund  -"},
+		{"charge released before it was captured", "charge.refunded", `{` + ch + `,"amount":500,"amount_captured":0,"amount_refunded":500,"captured":false}`, "unmapped|A1|pi_1|pi_1|-" + nothing},
+		{"charge released that does not say how much was captured", "charge.refunded", `{` + ch + `,"amount":500,"amount_captured":null,"amount_refunded":500,"captured":false}`, "unmapped|A1|pi_1|pi_1|-" + nothing},
+		{"charge released but for the part that was captured", "charge.refunded", `{` + ch + `,"amount":20675,"amount_captured":20300,"amount_refunded":375,"captured":true}`, "unmapped|A1|pi_1|pi_1|-" + nothing},
+		{"charge of which nothing is refunded any more", "charge.refunded", `{` + ch + `,"amount":500,"amount_captured":500,"amount_refunded":0,"captured":true}`, "unmapped|A1|pi_1|pi_1|-" + nothing},
+		{"charge captured beyond its amount and refunded", "charge.refunded", `{` + ch + `,"amount":500,"amount_captured":600,"amount_refunded":550,"captured":true}`, "refund.succeeded|A1|pi_1|pi_1|-|captured -|refunded 5.50 USD|refund  -"},
+
 		{"refund created", "refund.created", `{` + re + `,"status":"pending"}`, "refund.pending||pi_1|pi_1|-" + nothing + "|refund re_1 3.00 USD"},
 		{"refund needs the payer", "refund.created", `{` + re + `,"status":"requires_action"}`, "refund.pending||pi_1|pi_1|-" + nothing + "|refund re_1 3.00 USD"},
 		{"refund succeeded", "refund.updated", `{` + re + `,"status":"succeeded"}`, "refund.succeeded||pi_1|pi_1|-" + nothing + "|refund re_1 3.00 USD"},
@@ -96,6 +105,12 @@ func TestDecode(t *testing.T) {
 		{"refund canceled", "charge.refund.updated", `{` + re + `,"status":"canceled"}`, "refund.failed||pi_1|pi_1|-" + nothing + "|refund re_1 3.00 USD"},
 		{"refund in a new status", "refund.updated", `{` + re + `,"status":"teleported"}`, "unmapped||pi_1|pi_1|-" + nothing + "|refund re_1 3.00 USD"},
 		{"refund of a charge alone", "refund.updated", `{"id":"re_1","charge":"ch_1","currency":"usd","amount":300,"status":"succeeded"}`, "refund.succeeded||ch_1|ch_1|-" + nothing + "|refund re_1 3.00 USD"},
+		{"refund that changed the balance", "refund.created", `{` + re + `,"status":"succeeded","reason":"requested_by_customer","balance_transaction":"txn_1"}`, "refund.succeeded||pi_1|pi_1|-" + nothing + "|refund re_1 3.00 USD"},
+		{"refund of an authorization that expired", "refund.created", `{` + re + `,"status":"succeeded","reason":"expired_uncaptured_charge"}`, "unmapped||pi_1|pi_1|-" + nothing + "|refund re_1 3.00 USD"},
+		{"refund that left the balance as it was", "refund.updated", `{` + re + `,"status":"succeeded","balance_transaction":null}`, "unmapped||pi_1|pi_1|-" + nothing + "|refund re_1 3.00 USD"},
+		{"refund that waits for the balance", "refund.created", `{` + re + `,"status":"pending","balance_transaction":null}`, "refund.pending||pi_1|pi_1|-" + nothing + "|refund re_1 3.00 USD"},
+		{"refund of a charge that is there and not captured", "refund.updated", `{"id":"re_1","charge":{"id":"ch_1","captured":false},"currency":"usd","amount":300,"status":"succeeded"}`, "unmapped||ch_1|ch_1|-" + nothing + "|refund re_1 3.00 USD"},
+		{"refund of a charge that is there and captured", "refund.updated", `{"id":"re_1","charge":{"id":"ch_1","amount_captured":400,"captured":true},"currency":"usd","amount":300,"status":"succeeded"}`, "refund.succeeded||ch_1|ch_1|-" + nothing + "|refund re_1 3.00 USD"},
 
 		{"dispute opened", "charge.dispute.created", `{` + dp + `,"status":"needs_response"}`, "dispute.opened||pi_1|pi_1|-" + nothing + "|dispute dp_1 fraudulent 5.00 USD"},
 		{"inquiry opened", "charge.dispute.created", `{` + dp + `,"status":"warning_needs_response"}`, "dispute.opened||pi_1|pi_1|-" + nothing + "|dispute dp_1 fraudulent 5.00 USD"},
@@ -196,6 +211,42 @@ func TestDecodeDetails(t *testing.T) {
 	})
 }
 
+// TestRefundedAfterPartialCapture has a charge of 10.00. Until API version
+// 2025-03-31 the part that was not captured stands in amount_refunded.
+func TestRefundedAfterPartialCapture(t *testing.T) {
+	const before, since = "2025-02-24.acacia", "2025-03-31.basil"
+	for _, c := range []struct {
+		name, version, captured, refunded, want string
+	}{
+		{"released", before, "600", "400", ""},
+		{"released, then refunded", before, "600", "500", "1.00 USD"},
+		{"released, then refunded whole", before, "600", "1000", "6.00 USD"},
+		{"refunded", since, "600", "100", "1.00 USD"},
+		{"refunded as much as was released", since, "600", "400", "4.00 USD"},
+		{"refunded whole", since, "600", "600", "6.00 USD"},
+		{"refunded, in a version of a word to come", "2026-10-28.endive", "600", "500", "5.00 USD"},
+		// What is told cannot be otherwise, whatever the version.
+		{"refunded less than would be released", before, "600", "300", "3.00 USD"},
+		{"refunded more than was captured", since, "300", "900", "2.00 USD"},
+	} {
+		t.Run(c.name+" in "+c.version, func(t *testing.T) {
+			e, err := decodeBody(t, stripe.DefaultOptions(), `{"id":"evt_1","object":"event","type":"charge.refunded","api_version":"`+c.version+`",
+				"data":{"object":{"id":"ch_1","payment_intent":"pi_1","currency":"usd","metadata":{"order_id":"A1"},"amount":1000,
+				"captured":true,"amount_captured":`+c.captured+`,"amount_refunded":`+c.refunded+`}}}`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := "refund.succeeded|A1|pi_1|pi_1|-|captured -|refunded " + c.want + "|refund  -"
+			if c.want == "" {
+				want = "unmapped|A1|pi_1|pi_1|-|captured -|refunded -"
+			}
+			if got := said(e); got != want {
+				t.Errorf("said\n %s, want\n %s", got, want)
+			}
+		})
+	}
+}
+
 func TestThinEvent(t *testing.T) {
 	e, err := decodeBody(t, stripe.DefaultOptions(), `{"id":"evt_test_1","object":"v2.core.event","type":"v1.payment_intent.succeeded",
 		"created":"2025-10-04T15:13:32.232083866Z","livemode":false,"context":"acct_1","related_object":{"id":"pi_1","type":"payment_intent","url":"/v1/payment_intents/pi_1"}}`)
@@ -235,6 +286,11 @@ func TestDecodeMalformed(t *testing.T) {
 		{"two amounts", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":1,"amount_received":2,"currency":"usd"}}}`},
 		{"a charge that does not say", `{"object":"event","id":"e","type":"charge.succeeded","data":{"object":{"id":"ch_1","amount":1,"currency":"usd"}}}`},
 		{"a refund of nothing", `{"object":"event","id":"e","type":"refund.updated","data":{"object":{"id":"re_1","amount":1,"currency":"usd","status":"succeeded"}}}`},
+		{"a negative refund", `{"object":"event","id":"e","type":"charge.refunded","data":{"object":{"id":"ch_1","amount":5,"amount_captured":5,"amount_refunded":-1,"currency":"usd"}}}`},
+		{"a negative capture", `{"object":"event","id":"e","type":"charge.refunded","data":{"object":{"id":"ch_1","amount":5,"amount_captured":-1,"amount_refunded":1,"currency":"usd"}}}`},
+		{"a capture of no amount", `{"object":"event","id":"e","type":"charge.refunded","data":{"object":{"id":"ch_1","amount_captured":5,"amount_refunded":1,"currency":"usd"}}}`},
+		{"a refund of more than there was", `{"object":"event","id":"e","type":"charge.refunded","data":{"object":{"id":"ch_1","amount":5,"amount_captured":3,"amount_refunded":6,"currency":"usd"}}}`},
+		{"a capture after a refund of more than there was", `{"object":"event","id":"e","type":"charge.captured","data":{"object":{"id":"ch_1","amount":5,"amount_refunded":6,"captured":true,"currency":"usd"}}}`},
 		{"a dispute of nothing", `{"object":"event","id":"e","type":"charge.dispute.created","data":{"object":{"id":"dp_1","amount":1,"currency":"usd"}}}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -247,7 +303,7 @@ func TestDecodeMalformed(t *testing.T) {
 
 func TestConnectedAccount(t *testing.T) {
 	o := stripe.DefaultOptions()
-	o.Account = "acct_ours"
+	o.Account, o.Live = "acct_ours", new(true)
 	for _, c := range []struct {
 		name, body string
 		refused    bool
@@ -275,6 +331,89 @@ func TestConnectedAccount(t *testing.T) {
 	}
 	if got := p.Identity().Merchant; got != "acct_ours" {
 		t.Errorf("identity enforces %q", got)
+	}
+}
+
+// TestMode sends a payment to accounts of one mode, live or test.
+func TestMode(t *testing.T) {
+	live, test := stripe.DefaultOptions(), stripe.DefaultOptions()
+	live.Live, test.Live = new(true), new(false)
+	for _, c := range []struct {
+		name    string
+		options stripe.Options
+		mode    string
+		counts  bool
+	}{
+		{"live in live mode", live, `"livemode":true`, true},
+		{"test in live mode", live, `"livemode":false`, false},
+		{"no mode in live mode", live, `"livemode":null`, false},
+		{"a mode as text in live mode", live, `"livemode":"true"`, false},
+		{"test in test mode", test, `"livemode":false`, true},
+		{"live in test mode", test, `"livemode":true`, false},
+		{"no mode in test mode", test, `"pending_webhooks":1`, false},
+		{"test where both count", stripe.DefaultOptions(), `"livemode":false`, true},
+		{"no mode where both count", stripe.DefaultOptions(), `"pending_webhooks":1`, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e, err := decodeBody(t, c.options, `{"id":"evt_1","object":"event","type":"payment_intent.succeeded",`+c.mode+`,
+				"data":{"object":{"id":"pi_1","currency":"usd","amount_received":500,"metadata":{"order_id":"A1"}}}}`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			typ, status := event.PaymentSucceeded, event.StatusPaid
+			if !c.counts {
+				typ, status = event.Unmapped, event.StatusUnknown
+			}
+			if got, want := said(e), string(typ)+"|A1|pi_1||5.00 USD|captured -|refunded -"; got != want {
+				t.Errorf("said\n %s, want\n %s", got, want)
+			}
+			var order event.Order
+			order.Apply(&e)
+			if got := order.Status(); e.MovesMoney() != c.counts || got != status {
+				t.Errorf("moves money %v, the order is %s, want %v and %s", e.MovesMoney(), got, c.counts, status)
+			}
+			e, err = decodeBody(t, c.options, `{"id":"evt_2","object":"v2.core.event","type":"v1.payment_intent.succeeded",`+c.mode+`,
+				"related_object":{"id":"pi_1","type":"payment_intent"}}`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			typ, completeness := event.PaymentReference, event.NeedsFetch
+			if !c.counts {
+				typ, completeness = event.Unmapped, event.Full
+			}
+			if e.Type != typ || e.Completeness != completeness || e.Payment.ProviderRef != "pi_1" {
+				t.Errorf("a thin event says %s, %s, want %s, %s", said(e), e.Completeness, typ, completeness)
+			}
+		})
+	}
+}
+
+// TestRedelivery decodes events again as Stripe sends them again.
+func TestRedelivery(t *testing.T) {
+	test := stripe.DefaultOptions()
+	test.Live = new(false)
+	for _, c := range []struct {
+		name, word, object string
+		options            stripe.Options
+	}{
+		{"of a release", "charge.refunded", `"amount":500,"captured":false,"amount_refunded":500`, stripe.DefaultOptions()},
+		{"of a refund", "charge.refunded", `"amount":500,"captured":true,"amount_captured":400,"amount_refunded":200`, stripe.DefaultOptions()},
+		{"in another mode", "charge.succeeded", `"amount":500,"captured":true,"amount_captured":500`, test},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var facts []event.Facts
+			for _, pending := range []string{"2", "1"} {
+				e, err := decodeBody(t, c.options, `{"id":"evt_1","object":"event","type":"`+c.word+`","livemode":true,"pending_webhooks":`+pending+`,
+					"data":{"object":{"id":"ch_1","payment_intent":"pi_1","currency":"usd","metadata":{"order_id":"A1"},`+c.object+`}}}`)
+				if err != nil {
+					t.Fatal(err)
+				}
+				facts = append(facts, e.Facts())
+			}
+			if facts[0] != facts[1] {
+				t.Errorf("facts %s, and %s when sent again", facts[0], facts[1])
+			}
+		})
 	}
 }
 

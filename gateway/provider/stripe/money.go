@@ -36,6 +36,10 @@ func money(amount, currency provider.Value) (*event.Money, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: amount is not an integer", provider.ErrMalformed)
 	}
+	return moneyOf(minor, currency)
+}
+
+func moneyOf(minor int64, currency provider.Value) (*event.Money, error) {
 	code, ok := currency.Text()
 	if !ok {
 		return nil, fmt.Errorf("%w: amount without a currency", provider.ErrMalformed)

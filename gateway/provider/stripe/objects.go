@@ -12,6 +12,8 @@ type reading struct {
 	event  *event.Event
 	word   string
 	object provider.Value
+	// version is the API version that the object is written in.
+	version string
 	// id is the object's own.
 	id string
 	// pay becomes the event's payment.
@@ -94,8 +96,7 @@ func charge(r *reading, w word) error {
 			// The money is reserved, and becomes ours by charge.captured.
 			r.event.Type, member = event.PaymentAuthorized, "amount"
 		} else if r.object.Member(member).Kind() <= provider.Null {
-			// API versions before amount_captured came.
-			member = "amount"
+			return r.captured()
 		}
 	case event.PaymentFailed:
 		r.fail(r.object.Member("failure_code").TextOr(""), r.object.Member("failure_message").TextOr(""))
@@ -105,19 +106,25 @@ func charge(r *reading, w word) error {
 
 // refundedCharge tells the total that was refunded of a charge so far. The
 // refunds it consists of come as events of their own; the fold takes the greater
-// of total and sum, so that what comes both ways counts once.
+// of total and sum, so that what comes both ways counts once. Where nothing but
+// reserved money was released it says nothing: that the payment is closed comes by
+// payment_intent.canceled or charge.expired.
 func refundedCharge(r *reading, w word) (err error) {
 	r.pay.ProviderRef = r.paymentRef()
 	r.pay.ParentRef = r.pay.ProviderRef
+	r.pay.RefundedTotal, err = r.givenBack(w.amount)
+	if r.pay.RefundedTotal == nil {
+		r.event.Type = event.Unmapped
+		return err
+	}
 	r.event.Refund = &event.Refund{}
-	r.pay.RefundedTotal, err = r.required(w.amount)
 	return err
 }
 
 func refund(r *reading, w word) (err error) {
 	typ, ok := refundStatus[r.object.Member("status").TextOr("")]
-	if !ok {
-		// A status we do not know decides nothing.
+	if !ok || typ == event.RefundSucceeded && r.releases() {
+		// A status we do not know decides nothing, and a release gives nothing back.
 		r.event.Type = event.Unmapped
 	} else {
 		r.event.Type = typ

@@ -11,7 +11,9 @@ import (
 )
 
 // Options configure one Stripe endpoint: one webhook endpoint in Stripe's
-// dashboard has one secret, and live and test mode have endpoints of their own.
+// dashboard has one secret. Test mode has endpoints of its own, but a Connect
+// endpoint of live mode gets the test events of its connected accounts too
+// (docs.stripe.com/connect/webhooks); Live keeps them apart.
 type Options struct {
 	// Secrets are the endpoint's signing secrets ("whsec_…", the whole text), newest
 	// first. Stripe signs with both while a secret is being rolled.
@@ -28,6 +30,11 @@ type Options struct {
 	// Account is the connected account ("acct_…") that events of a Connect endpoint
 	// must come from; empty accepts every account the endpoint's secret speaks for.
 	Account string `yaml:"account"`
+	// Live is the mode whose events count: true is live mode, false test mode. Events
+	// of the other mode, or that name none, are kept as unmapped and move no money.
+	// It must be set where account is, and should be for every Connect endpoint: one
+	// of live mode gets the sellers' test payments too. Unset, both modes count.
+	Live *bool `yaml:"live"`
 }
 
 // DefaultOptions returns the options of an endpoint that has yet to get a secret.
@@ -81,6 +88,9 @@ func (o Options) validate() error {
 	}
 	if o.Account != "" && !strings.HasPrefix(o.Account, "acct_") {
 		errs = append(errs, errors.New(`account: must begin with "acct_"`))
+	}
+	if o.Account != "" && o.Live == nil {
+		errs = append(errs, errors.New("live: must be true or false where account is set: a Connect endpoint of live mode gets test events too"))
 	}
 	return errors.Join(errs...)
 }

@@ -132,7 +132,7 @@ func (s *Signer) body(sample provider.Sample) ([]byte, error) {
 	}
 	root := map[string]any{
 		"id": id, "object": objectEvent, "type": word, "api_version": "2025-03-31.basil", "created": sample.At.Unix(),
-		"livemode": false, "pending_webhooks": 1, "data": map[string]any{"object": object},
+		"livemode": s.options.Live != nil && *s.options.Live, "pending_webhooks": 1, "data": map[string]any{"object": object},
 	}
 	if s.options.Account != "" {
 		root["account"] = s.options.Account

@@ -149,6 +149,48 @@ func TestOnePaymentCountsOnce(t *testing.T) {
 			captured: "5.00 USD", refunded: "0.00 USD", status: event.StatusPaid,
 		},
 		{
+			name: "an authorization released, then another one captured",
+			events: [][2]string{
+				{"charge.succeeded", `{"id":"ch_1","payment_intent":"pi_1",` + meta + `,"amount":10000,"amount_captured":0,"captured":false}`},
+				{"payment_intent.amount_capturable_updated", `{"id":"pi_1",` + meta + `,"amount":10000,"amount_capturable":10000}`},
+				{"charge.refunded", `{"id":"ch_1","payment_intent":"pi_1",` + meta + `,"amount":10000,"amount_captured":0,"amount_refunded":10000,"captured":false}`},
+				{"refund.created", `{"id":"re_1","charge":"ch_1","payment_intent":"pi_1",` + meta + `,"amount":10000,"status":"succeeded","balance_transaction":null}`},
+				{"payment_intent.canceled", `{"id":"pi_1",` + meta + `,"amount":10000,"amount_received":0}`},
+				{"charge.captured", `{"id":"ch_2","payment_intent":"pi_2",` + meta + `,"amount":10000,"amount_captured":10000,"captured":true}`},
+				{"payment_intent.succeeded", `{"id":"pi_2",` + meta + `,"amount":10000,"amount_received":10000}`},
+			},
+			captured: "100.00 USD", refunded: "0.00 USD", status: event.StatusPaid,
+		},
+		{
+			name: "an authorization released, and nothing else",
+			events: [][2]string{
+				{"charge.succeeded", `{"id":"ch_1","payment_intent":"pi_1",` + meta + `,"amount":10000,"amount_captured":0,"captured":false}`},
+				{"charge.refunded", `{"id":"ch_1","payment_intent":"pi_1",` + meta + `,"amount":10000,"amount_captured":null,"amount_refunded":10000,"captured":false}`},
+				{"payment_intent.canceled", `{"id":"pi_1",` + meta + `,"amount":10000,"amount_received":0}`},
+			},
+			captured: event.Money{}.String(), refunded: event.Money{}.String(), status: event.StatusClosed,
+		},
+		{
+			name: "a part captured, the rest released, and a part of that refunded",
+			events: [][2]string{
+				{"charge.succeeded", `{"id":"ch_1","payment_intent":"pi_1",` + meta + `,"amount":10000,"amount_captured":0,"captured":false}`},
+				{"charge.captured", `{"id":"ch_1","payment_intent":"pi_1",` + meta + `,"amount":10000,"amount_captured":6000,"amount_refunded":4000,"captured":true}`},
+				{"charge.refunded", `{"id":"ch_1","payment_intent":"pi_1",` + meta + `,"amount":10000,"amount_captured":6000,"amount_refunded":4000,"captured":true}`},
+				{"payment_intent.succeeded", `{"id":"pi_1",` + meta + `,"amount":10000,"amount_received":6000}`},
+				{"charge.refunded", `{"id":"ch_1","payment_intent":"pi_1",` + meta + `,"amount":10000,"amount_captured":6000,"amount_refunded":5000,"captured":true}`},
+			},
+			captured: "60.00 USD", refunded: "10.00 USD", status: event.StatusPartiallyRefunded,
+		},
+		{
+			name: "the same, where what is released is not among the refunds",
+			events: [][2]string{
+				{"charge.captured", `{"id":"ch_1","payment_intent":"pi_1",` + meta + `,"amount":10000,"amount_captured":6000,"amount_refunded":0,"captured":true}`},
+				{"payment_intent.succeeded", `{"id":"pi_1",` + meta + `,"amount":10000,"amount_received":6000}`},
+				{"charge.refunded", `{"id":"ch_1","payment_intent":"pi_1",` + meta + `,"amount":10000,"amount_captured":6000,"amount_refunded":1000,"captured":true}`},
+			},
+			captured: "60.00 USD", refunded: "10.00 USD", status: event.StatusPartiallyRefunded,
+		},
+		{
 			name: "a dispute won, its money back afterwards",
 			events: [][2]string{
 				{"payment_intent.succeeded", `{"id":"pi_1",` + meta + `,"amount_received":500}`},
@@ -208,6 +250,7 @@ func TestOptions(t *testing.T) {
 		{"an order reference that is no pointer", func(o *stripe.Options) { o.OrderRef[1] = "metadata.order" }, "order_ref[1]: must be a JSON pointer"},
 		{"a customer reference that is no pointer", func(o *stripe.Options) { o.CustomerRef = "/a~2" }, "customer_ref: must be a JSON pointer"},
 		{"an account that is none", func(o *stripe.Options) { o.Account = "shop" }, `account: must begin with "acct_"`},
+		{"an account without its mode", func(o *stripe.Options) { o.Account = "acct_1" }, "live: must be true or false where account is set"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := stripe.DefaultOptions()
@@ -226,6 +269,32 @@ func TestOptions(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestSignerSaysTheMode signs for accounts of a mode, which then count it.
+func TestSignerSaysTheMode(t *testing.T) {
+	for _, live := range []bool{true, false} {
+		o, err := stripe.Sandbox(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Account, o.Live = "acct_1", &live
+		if err := o.Validate(); err != nil {
+			t.Errorf("live %v: %v", live, err)
+		}
+		s, err := stripe.NewSigner(o, time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cb, err := s.Sign(provider.Sample{OrderRef: "A1", Amount: event.Money{Value: "1", Minor: 1, Currency: "JPY"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := decodeBody(t, o, string(cb.Body))
+		if err != nil || e.Type != event.PaymentSucceeded || e.Live == nil || *e.Live != live {
+			t.Errorf("live %v: decoded %s, %v", live, said(e), err)
+		}
+	}
 }
 
 func TestNewRefuses(t *testing.T) {
