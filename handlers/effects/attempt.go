@@ -19,7 +19,7 @@ func (h *Handler) attempt(ctx context.Context, b *batch, orders [][]int) error {
 	picked := slices.Concat(orders...)
 	slices.Sort(picked)
 	var (
-		stale    map[int]bool
+		stale    map[int]int64
 		applying bool
 	)
 	err := h.store.retrying(ctx, func() error {
@@ -37,8 +37,8 @@ func (h *Handler) attempt(ctx context.Context, b *batch, orders [][]int) error {
 		return err
 	}
 	for _, order := range orders {
-		if n := slices.IndexFunc(order, func(i int) bool { return stale[i] }); n >= 0 {
-			b.fail(order[n:], ErrStaleOwner)
+		if n := slices.IndexFunc(order, func(i int) bool { return stale[i] > 0 }); n >= 0 {
+			b.fail(order[n:], fmt.Errorf("%w: %w", ErrStaleOwner, &workers.ReplacedError{Epoch: stale[order[n]]}))
 		}
 	}
 	return nil
@@ -52,7 +52,7 @@ func (e *untouchedError) Unwrap() error { return e.error }
 
 // effect is the inside of the transaction: look at the epoch, insert the dedup
 // keys, and apply what had no key before. applying is set when it gets there.
-func (h *Handler) effect(ctx context.Context, tx *Tx, b *batch, picked []int, applying *bool) (stale map[int]bool, err error) {
+func (h *Handler) effect(ctx context.Context, tx *Tx, b *batch, picked []int, applying *bool) (stale map[int]int64, err error) {
 	if stale, err = h.fence(ctx, tx, b, picked); err != nil {
 		return nil, fmt.Errorf("effects: fence of group %s: %w", h.group, err)
 	}
@@ -74,9 +74,10 @@ func (h *Handler) effect(ctx context.Context, tx *Tx, b *batch, picked []int, ap
 }
 
 // fence takes the lock of each (group, partition) of the batch, raises its epoch
-// and returns the deliveries that were taken under a lower one. Holding the lock
-// until the commit makes the newer owner wait for what the older one has begun.
-func (h *Handler) fence(ctx context.Context, tx *Tx, b *batch, picked []int) (map[int]bool, error) {
+// and returns the deliveries that were taken under a lower one, with the higher one.
+// Holding the lock until the commit makes the newer owner wait for what the older one
+// has begun.
+func (h *Handler) fence(ctx context.Context, tx *Tx, b *batch, picked []int) (map[int]int64, error) {
 	epochs := map[int]int64{}
 	for _, i := range picked {
 		p := b.ds[i].Partition
@@ -100,10 +101,10 @@ func (h *Handler) fence(ctx context.Context, tx *Tx, b *batch, picked []int) (ma
 		epochs[p] = epoch
 		return nil
 	})
-	stale := map[int]bool{}
+	stale := map[int]int64{}
 	for _, i := range picked {
-		if b.ds[i].Epoch < epochs[b.ds[i].Partition] {
-			stale[i] = true
+		if seen := epochs[b.ds[i].Partition]; b.ds[i].Epoch < seen {
+			stale[i] = seen
 		}
 	}
 	return stale, err
@@ -112,10 +113,10 @@ func (h *Handler) fence(ctx context.Context, tx *Tx, b *batch, picked []int) (ma
 // key inserts the dedup keys and returns the deliveries that have to have their
 // effect now, and those whose ID is known with other facts and that were not
 // recorded before. What is in neither had its effect in an earlier transaction.
-func (h *Handler) key(ctx context.Context, tx *Tx, b *batch, picked []int, stale map[int]bool) (fresh, conflicts []workers.Delivery, err error) {
+func (h *Handler) key(ctx context.Context, tx *Tx, b *batch, picked []int, stale map[int]int64) (fresh, conflicts []workers.Delivery, err error) {
 	kept := make(map[string]string, len(picked)) // Event ID → the facts that count.
 	for _, i := range picked {
-		if _, twice := kept[b.ds[i].Event.ID]; !twice && !stale[i] {
+		if _, twice := kept[b.ds[i].Event.ID]; !twice && stale[i] == 0 {
 			kept[b.ds[i].Event.ID] = b.facts[i]
 		}
 	}
@@ -132,7 +133,7 @@ func (h *Handler) key(ctx context.Context, tx *Tx, b *batch, picked []int, stale
 	for _, i := range picked {
 		d := &b.ds[i]
 		switch {
-		case stale[i]:
+		case stale[i] > 0:
 		case b.facts[i] != kept[d.Event.ID]:
 			other = append(other, i)
 		case inserted[d.Event.ID]:

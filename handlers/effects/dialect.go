@@ -3,15 +3,18 @@ package effects
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -90,29 +93,66 @@ func openPostgres(o Options) (*sql.DB, error) {
 	if _, ok := cfg.RuntimeParams["application_name"]; !ok {
 		cfg.RuntimeParams["application_name"] = "paybell"
 	}
-	db := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(prepare(o.StallTimeout)))
+	var g generation
+	closeFatal := cfg.OnPgError
+	cfg.OnPgError = func(c *pgconn.PgConn, err *pgconn.PgError) bool {
+		if err.Code == pgReadOnly {
+			g.end(c)
+		}
+		return closeFatal(c, err)
+	}
+	db := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(g.prepare(o.StallTimeout)), stdlib.OptionResetSession(g.check))
 	db.SetMaxOpenConns(o.MaxConnections)
 	db.SetMaxIdleConns(o.MaxConnections)
 	db.SetConnMaxIdleTime(o.IdleTimeout)
 	return db, nil
 }
 
+// generation numbers connections by the refused write that they were opened after. A
+// connection to what was the writer before a failover refuses every write for as long
+// as it lives, so the first refusal takes all those out of use that are as old.
+type generation struct{ now atomic.Int64 }
+
+// generationKey is where a connection keeps its generation.
+const generationKey = "paybell_generation"
+
+// end is told that a connection refused to write. What another one of the same
+// generation has told before is no news.
+func (g *generation) end(c *pgconn.PgConn) {
+	if born, ok := c.CustomData()[generationKey].(int64); ok {
+		g.now.CompareAndSwap(born, born+1)
+	}
+}
+
+// check discards an idle connection of an earlier generation; the next one is opened
+// to wherever the DSN leads now.
+func (g *generation) check(_ context.Context, c *pgx.Conn) error {
+	if c.PgConn().CustomData()[generationKey] != g.now.Load() {
+		return driver.ErrBadConn
+	}
+	return nil
+}
+
 // prepare looks at each new connection, because a failover or a changed role may
 // bring other settings than the process started with, and bounds how long a
 // transaction of it may stand still. The setting is not sent at the start of the
 // connection: poolers refuse start-up parameters they do not know.
-func prepare(stall time.Duration) func(context.Context, *pgx.Conn) error {
+func (g *generation) prepare(stall time.Duration) func(context.Context, *pgx.Conn) error {
 	timeout := strconv.FormatInt(stall.Milliseconds(), 10)
 	return func(ctx context.Context, c *pgx.Conn) error {
+		c.PgConn().CustomData()[generationKey] = g.now.Load()
 		var durable string
 		err := c.QueryRow(ctx, `SELECT current_setting('synchronous_commit'),
 			set_config('idle_in_transaction_session_timeout', $1, false)`, timeout).Scan(&durable, nil)
-		if err != nil {
-			return fmt.Errorf("effects: prepare a connection: %w", err)
+		switch {
+		case err != nil:
+			err = &wayError{fmt.Errorf("effects: prepare a connection: %w", err)}
+		case strings.EqualFold(durable, "off"):
+			err = ErrNotDurable
+		default:
+			return nil
 		}
-		if strings.EqualFold(durable, "off") {
-			return ErrNotDurable
-		}
-		return nil
+		_ = c.Close(ctx) // The driver forgets a connection that is refused here, and the socket is closed in any case.
+		return err
 	}
 }

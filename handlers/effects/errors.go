@@ -70,10 +70,25 @@ func safe(err error) error {
 		return err
 	}
 	out := &DatabaseError{Code: pg.Code, Table: pg.TableName, Constraint: pg.ConstraintName, err: err}
-	if class := pg.Code[:min(2, len(pg.Code))]; class != "22" && class != "23" {
+	if class := pg.Code[:min(2, len(pg.Code))]; class != "22" && class != "23" || onTheWay(err) {
 		out.message = pg.Message
 	}
 	return out
+}
+
+// wayError is a failure on the way to the events: of a connection that is prepared, or
+// of a transaction that is begun.
+type wayError struct{ error }
+
+// Unwrap implements errors.Unwrap.
+func (e *wayError) Unwrap() error { return e.error }
+
+// onTheWay reports whether err came before anything was said about an event or a row,
+// whatever its SQLSTATE: a bad start-up parameter of the DSN is of class 22.
+func onTheWay(err error) bool {
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	_, beginning := errors.AsType[*wayError](err)
+	return connecting || beginning
 }
 
 // SQLite's primary result codes that are looked at here.
@@ -129,7 +144,6 @@ func passing(err error) string {
 // general reports whether err is about the database or the way to it, so that it
 // says nothing about any one event. Its deliveries are given workers.Unavailable.
 func general(err error) bool {
-	var connect *pgconn.ConnectError
 	var network net.Error
 	switch {
 	case passing(err) != "":
@@ -138,7 +152,7 @@ func general(err error) bool {
 		return !errors.Is(err, ErrRace)
 	case errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone), errors.Is(err, net.ErrClosed),
 		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, ErrNotDurable),
-		errors.As(err, &connect), errors.As(err, &network), pgconn.SafeToRetry(err):
+		onTheWay(err), errors.As(err, &network), pgconn.SafeToRetry(err):
 		return true
 	}
 	switch sqliteCode(err) {
@@ -151,11 +165,15 @@ func general(err error) bool {
 	return code != "" && slices.ContainsFunc(generalCodes[:], func(prefix string) bool { return strings.HasPrefix(code, prefix) })
 }
 
+// pgReadOnly is the SQLSTATE of a write in a read-only transaction: a standby, or a
+// database that was set so.
+const pgReadOnly = "25006"
+
 // generalCodes are classes of SQLSTATE, and single codes, that are about the
 // database.
 var generalCodes = [...]string{
-	"08",    // Connection exceptions.
-	"25006", // Read-only transaction: a standby.
+	"08", // Connection exceptions.
+	pgReadOnly,
 	"25P03", // The transaction stood still too long (Options.StallTimeout).
 	"28",    // Invalid authorization.
 	"3D",    // No such database.

@@ -85,9 +85,6 @@ func (b *batch) orders() [][]int {
 
 // fail gives err to the first of an order's deliveries and holds the others.
 func (b *batch) fail(order []int, err error) {
-	if hopeless(err) {
-		err = workers.Reject(err)
-	}
 	for n, i := range order {
 		b.out[i] = err
 		if n > 0 {
@@ -124,7 +121,7 @@ func (h *Handler) run(ctx context.Context, b *batch, orders [][]int) {
 	case len(orders[0]) > 1:
 		h.runOrder(ctx, b, orders[0])
 	default:
-		b.fail(orders[0], err)
+		b.fail(orders[0], blame(err))
 	}
 }
 
@@ -140,10 +137,21 @@ func (h *Handler) runOrder(ctx context.Context, b *batch, order []int) {
 			err = b.out[i]
 		case ctx.Err() == nil && general(err), ctx.Err() != nil && hangs(err):
 			err = workers.Unavailable(err)
+		default:
+			err = blame(err)
 		}
 		b.fail(order[n:], err)
 		return
 	}
+}
+
+// blame is the outcome of the event that failed when it was alone in its transaction.
+// Nobody else's failure may become a dead letter.
+func blame(err error) error {
+	if hopeless(err) {
+		return workers.Reject(err)
+	}
+	return err
 }
 
 // hangs reports whether the time of an attempt that is over was spent on the way to the

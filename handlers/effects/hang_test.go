@@ -94,3 +94,24 @@ func TestStatementThatTakesTooLongIsOneEventsFault(t *testing.T) {
 		t.Errorf("outcomes %v", out)
 	}
 }
+
+// TestTimeThatIsOverRejectsNobody: with the time gone before the failing event could be
+// looked for, none of the batch may become a dead letter for what one of them holds.
+func TestTimeThatIsOverRejectsNobody(t *testing.T) {
+	s := hangStore(t, filepath.Join(t.TempDir(), "effects.db"))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	h := s.Handler("g", func(context.Context, *effects.Tx, []workers.Delivery) error {
+		cancel()
+		return &pgconn.PgError{Code: "22021"}
+	})
+	ds := []workers.Delivery{delivery("a"), delivery("b")}
+	for i, key := range []string{"x", "y"} {
+		ds[i].Event.Payment = &event.Payment{OrderRef: key}
+	}
+	for i, err := range h.HandleBatch(ctx, ds) {
+		if err == nil || workers.Rejected(err) {
+			t.Errorf("outcome %d = %v, want an error that is no rejection", i, err)
+		}
+	}
+}

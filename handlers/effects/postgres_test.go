@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -181,18 +180,7 @@ func TestErrorsHoldNoRow(t *testing.T) {
 // TestG4AsynchronousCommitRefused: settling what the database may still forget
 // would lose effects.
 func TestG4AsynchronousCommitRefused(t *testing.T) {
-	o := effectstest.Postgres(t)
-	dsn, err := os.ReadFile(o.Postgres.File)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("EFFECTS_TEST_DSN", string(dsn)+"&synchronous_commit=off")
-	o.Postgres = secret.Source{Env: "EFFECTS_TEST_DSN"}
-	s, err := effects.Open(t.Context(), o, effects.Deps{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := openWith(t, effectstest.Postgres(t), "synchronous_commit=off")
 	if err := s.Ping(t.Context()); !errors.Is(err, effects.ErrNotDurable) {
 		t.Errorf("ping = %v, want not durable", err)
 	}

@@ -138,7 +138,7 @@ func (s *Store) transaction(ctx context.Context, at func(Step) error, f func(con
 	}
 	tx, err := s.write.BeginTx(ctx, opts)
 	if err != nil {
-		return fmt.Errorf("effects: begin: %w", safe(err))
+		return &wayError{fmt.Errorf("effects: begin: %w", safe(err))}
 	}
 	defer tx.Rollback() //nolint:errcheck // After a commit there is nothing to roll back; else the error is told.
 	t := &Tx{tx: tx, dialect: s.dialect, now: s.Now()}

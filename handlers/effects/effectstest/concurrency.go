@@ -35,6 +35,10 @@ func replacedOwner(t *testing.T, o effects.Options) {
 			t.Errorf("outcome %d in the partition that kept its owner = %v, want nil", i, err)
 		case ds[i].Partition == 0 && i < 6 && !errors.Is(err, effects.ErrStaleOwner):
 			t.Errorf("outcome %d of the replaced owner = %v, want stale owner", i, err)
+		case ds[i].Partition == 0 && i < 6:
+			if seen, ok := errors.AsType[*workers.ReplacedError](err); !ok || seen.Epoch != 8 {
+				t.Errorf("outcome %d of the replaced owner = %v, want the epoch 8 in it", i, err)
+			}
 		case ds[i].Partition == 0 && i >= 6 && !errors.Is(err, workers.ErrHeld):
 			t.Errorf("outcome %d behind it = %v, want held", i, err)
 		}

@@ -120,7 +120,7 @@ func killAtEveryStep(t *testing.T, o effects.Options) {
 			}
 			// The server may find out a moment later that its client died, and only
 			// then roll back; what was committed is there at once.
-			within(t, "the killed transaction to be rolled back", func() bool { return keys(t, s) == want })
+			Eventually(t, "the killed transaction is rolled back", func() bool { return keys(t, s) == want })
 			wantOnce(t, s, ds[:want])
 		})
 	}

@@ -140,8 +140,8 @@ func Counted(tb testing.TB, reg prometheus.Gatherer, name string) float64 {
 	return sum
 }
 
-// within polls until done is true and fails the test after a generous time.
-func within(tb testing.TB, what string, done func() bool) {
+// Eventually polls until done is true and fails the test after a generous time.
+func Eventually(tb testing.TB, what string, done func() bool) {
 	tb.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -151,7 +151,7 @@ func within(tb testing.TB, what string, done func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			tb.Fatalf("gave up waiting for %s", what)
+			tb.Fatalf("gave up waiting until %s", what)
 		}
 	}
 }
