@@ -46,18 +46,30 @@ local function unread(events, last)
   return -1
 end
 
+-- How many of a group's pending entries it is not given again: those behind the last one
+-- delivered are unread as well, because somebody set the group back. -1 when that are
+-- too many to count.
+local function waiting(events, group)
+  if group['pending'] == 0 then return 0 end
+  local both = redis.pcall('XPENDING', events, group['name'], '(' .. group['last-delivered-id'], '+', most)
+  if both.err then return group['pending'] end
+  if #both == most then return -1 end
+  return group['pending'] - #both
+end
+
 -- The state of a group's events. group is its line of XINFO GROUPS, as a map.
 local function account(events, ledger, counts, parked, dead, group)
   local c = redis.call('HMGET', counts, 'settled', 'dropped', 'lost', 'base')
   local a = {
     appended = tonumber(redis.call('HGET', ledger, 'appended') or '0'),
     unread = unread(events, group['last-delivered-id']),
-    pending = group['pending'],
+    pending = waiting(events, group),
     parked = redis.call('ZCARD', parked),
     dead = redis.call('XLEN', dead),
     settled = tonumber(c[1] or '0'), dropped = tonumber(c[2] or '0'),
     lost = tonumber(c[3] or '0'), base = tonumber(c[4] or '0'),
   }
+  if a.pending < 0 then a.unread, a.pending = -1, group['pending'] end
   a.owed = a.appended + a.base - a.parked - a.dead - a.settled - a.dropped - a.lost
   return a
 end

@@ -1,8 +1,9 @@
 -- Makes pending entries of other consumers the caller's own, one page of the
--- pending list at a time. KEYS: lease, events, counts.
+-- pending list at a time. KEYS: lease, events, counts, attempts.
 -- ARGV: owner, epoch, group, consumer, start id, page, least idle time in ms.
--- Answers {1, moved ids, lost ids, last id of the page or ''}. Lost are those
--- whose entry is no longer in the stream; they leave the pending list.
+-- Answers {1, moved ids, lost ids, last id of the page or '', last entry delivered to the
+-- group, on the first page}. Lost are those whose entry is no longer in the stream; they
+-- leave the pending list.
 -- XAUTOCLAIM would not do: one engine keeps what was deleted, the other drops it; so
 -- does XCLAIM, and XACK may find nothing left to do.
 if not owned() then return {0} end
@@ -24,6 +25,7 @@ if #ids > 0 then
   for _, id in ipairs(ids) do
     if not there[id] then
       redis.call('XACK', KEYS[2], ARGV[3], id)
+      redis.call('HDEL', KEYS[4], id)
       lost[#lost + 1] = id
     end
   end
@@ -31,4 +33,9 @@ end
 if #lost > 0 then redis.call('HINCRBY', KEYS[3], 'lost', #lost) end
 local last = ''
 if #page == tonumber(ARGV[6]) then last = page[#page][1] end
-return {1, moved, lost, last}
+if ARGV[5] ~= '-' then return {1, moved, lost, last} end
+for _, g in ipairs(redis.call('XINFO', 'GROUPS', KEYS[2])) do
+  local m = {}
+  for i = 1, #g, 2 do m[g[i]] = g[i + 1] end
+  if m['name'] == ARGV[3] then return {1, moved, lost, last, m['last-delivered-id']} end
+end

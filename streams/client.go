@@ -19,9 +19,17 @@ type Client = redis.UniversalClient
 
 // NewWriteClient returns the client that appends, takes and settles. It never
 // sends a command twice by itself: go-redis would repeat an XADD whose reply was
-// lost. The caller closes it.
-func NewWriteClient(o Options) (Client, error) {
-	return newClient(o.Redis, "paybell-write", o.Redis.Connections, loadScripts)
+// lost. onConnect is called with every new connection before it is used. The caller
+// closes the client.
+func NewWriteClient(o Options, onConnect ...func(context.Context, *redis.Conn) error) (Client, error) {
+	return newClient(o.Redis, "paybell-write", o.Redis.Connections, func(ctx context.Context, c *redis.Conn) error {
+		for _, f := range append(onConnect, loadScripts) {
+			if err := f(ctx, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // NewReadClient returns the client of readers that wait for entries: each of

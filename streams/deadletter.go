@@ -35,27 +35,43 @@ type DeadLetterQuery struct {
 	Since, Until time.Time
 	// Limit is how many to return; 100 when zero.
 	Limit int
+	// Scan is how many dead letters are looked at for a page; 10,000 when zero.
+	Scan int
 	// After is DeadLetterPage.Next of the page before.
 	After string
 }
 
-// DeadLetterPage is one page of dead letters, newest first.
+// DeadLetterPage is one page of dead letters, newest first. It may have fewer than
+// the limit, or none, while there are more.
 type DeadLetterPage struct {
 	DeadLetters []DeadLetter
 	// Next continues after this page; empty on the last one.
 	Next string
 }
 
+// deadLetterScan is how many dead letters are looked at for a page when nobody says.
+const deadLetterScan = 10_000
+
 // deadLetterPage is how many dead letters one command reads; they carry whole
 // callbacks.
 const deadLetterPage = 50
 
-// List returns dead letters of a group, newest first over all partitions. Every
-// dead letter newer than the last one returned is read for it. Of a group that there is
-// not it returns ErrUnknownGroup and names those that there are.
+// List returns dead letters of a group, newest first over all partitions. What the
+// query does not select is read, too: a page ends early when q.Scan have been looked
+// at or half of the time until the deadline of ctx is gone, so that a query that
+// selects few of very many is answered in pages that each end. Of a group that there
+// is not it returns ErrUnknownGroup and names those that there are.
 func (d *DeadLetters) List(ctx context.Context, group string, q DeadLetterQuery) (DeadLetterPage, error) {
 	if q.Limit <= 0 {
 		q.Limit = 100
+	}
+	if q.Scan <= 0 {
+		q.Scan = deadLetterScan
+	}
+	late := func() bool { return false }
+	if deadline, bounded := ctx.Deadline(); bounded {
+		half := time.Until(deadline) / 2
+		late = func() bool { return time.Until(deadline) < half }
 	}
 	after, afterPartition := position{}, -1
 	if q.After != "" {
@@ -71,7 +87,8 @@ func (d *DeadLetters) List(ctx context.Context, group string, q DeadLetterQuery)
 		tails[i] = &deadTail{d: d, group: group, partition: i, end: q.end(after, afterPartition, i), start: q.start()}
 	}
 	var page DeadLetterPage
-	for {
+	last := "" // looked at
+	for scanned := 0; ; scanned++ {
 		next, err := newest(ctx, tails)
 		if err != nil {
 			return DeadLetterPage{}, err
@@ -82,7 +99,12 @@ func (d *DeadLetters) List(ctx context.Context, group string, q DeadLetterQuery)
 			}
 			return page, nil
 		}
+		if scanned > 0 && (scanned >= q.Scan || late()) {
+			page.Next = last
+			return page, nil
+		}
 		letter := next.pop()
+		last = letter.ID
 		if !q.matches(&letter) {
 			continue
 		}

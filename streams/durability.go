@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 )
 
 // What a success reply can stand for.
@@ -110,26 +111,47 @@ const (
 
 var errNotAsked = fmt.Errorf("%w: the server could not be asked yet", ErrDurability)
 
-// Watch asks a server at start, and then every minute, whether it keeps what the
-// options promise.
+// Watch asks a server at start, with every new connection, and every minute, whether it
+// keeps what the options promise.
 type Watch struct {
-	rdb Client
 	o   Options
 	log *slog.Logger
-	// answer is the last one; nil before the first.
+	// answer is the last one; nil before the first, and while a server that was met
+	// again has not answered.
 	answer atomic.Pointer[error]
+	wake   chan struct{} // the server was met again and has not answered
 	m      watchMetrics
 }
 
 // NewWatch returns a watch that has not asked yet.
-func NewWatch(rdb Client, o Options, log *slog.Logger, reg prometheus.Registerer) *Watch {
-	return &Watch{rdb: rdb, o: o, log: log, m: newWatchMetrics(reg, o.Durability)}
+func NewWatch(o Options, log *slog.Logger, reg prometheus.Registerer) *Watch {
+	return &Watch{o: o, log: log, wake: make(chan struct{}, 1), m: newWatchMetrics(reg, o.Durability)}
+}
+
+// Look is for NewWriteClient. A server that was restarted, or another one in its place,
+// may keep less than the one before: it is asked before anything is sent to it. While it
+// does not answer, because it loads its data, it is trusted with nothing. The append that
+// opened the connection has passed the guard already, so Look fails it; whatever else
+// did, settling for instance, goes on.
+func (w *Watch) Look(ctx context.Context, c *redis.Conn) error {
+	err := w.Check(ctx, c)
+	if err != nil && !errors.Is(err, ErrDurability) {
+		w.answer.Store(nil)
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+	}
+	if ctx.Value(appending{}) == nil {
+		return nil
+	}
+	return err
 }
 
 // Check asks once. It returns an ErrDurability when the server does not keep the
 // promise, and ErrUnavailable, which changes nothing, when it cannot be asked.
-func (w *Watch) Check(ctx context.Context) error {
-	d, err := Check(ctx, w.rdb)
+func (w *Watch) Check(ctx context.Context, rdb Asked) error {
+	d, err := Check(ctx, rdb)
 	if err != nil {
 		return err
 	}
@@ -158,7 +180,7 @@ func (w *Watch) Err() error {
 // Run asks every minute until ctx ends, and every second while the promise is not
 // kept. Asking may fail: what becomes of appends
 // then is not for the watch to say.
-func (w *Watch) Run(ctx context.Context) error {
+func (w *Watch) Run(ctx context.Context, rdb Asked) error {
 	tick := time.NewTicker(watchBroken)
 	defer tick.Stop()
 	for {
@@ -170,9 +192,10 @@ func (w *Watch) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-w.wake:
 		case <-tick.C:
 		}
-		if err := w.Check(ctx); err != nil && !errors.Is(err, ErrDurability) && ctx.Err() == nil {
+		if err := w.Check(ctx, rdb); err != nil && !errors.Is(err, ErrDurability) && ctx.Err() == nil {
 			w.log.Warn("redis could not be asked how it keeps what it confirms", "err", err)
 		}
 	}

@@ -114,7 +114,7 @@ func TestG1WeakenedServerConfirmsNothing(t *testing.T) {
 	b := streamstest.New(t, streamstest.Redis(t, streamstest.AOF("always")...).Addr())
 	reg := prometheus.NewRegistry()
 	b.Reg = reg
-	watch := streams.NewWatch(b.Write, promise("fsync"), discard(), reg)
+	watch := streams.NewWatch(promise("fsync"), discard(), reg)
 	w := streams.NewWriter(b.Write, b.Layout, b.Options.Writer, prometheus.NewRegistry())
 	w.Guard(watch.Err)
 	defer streamstest.Run(t, w)()
@@ -141,7 +141,7 @@ func TestG1WeakenedServerConfirmsNothing(t *testing.T) {
 		if err := b.Write.ConfigSet(t.Context(), c.setting, c.value).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if err := watch.Check(t.Context()); (err == nil) != c.kept || (watch.Err() == nil) != c.kept {
+		if err := watch.Check(t.Context(), b.Write); (err == nil) != c.kept || (watch.Err() == nil) != c.kept {
 			t.Fatalf("%s %s: %v, then %v", c.setting, c.value, err, watch.Err())
 		}
 		err := try()
@@ -205,6 +205,74 @@ func TestServerThatIsLoadingIsAwayAndBreaksNoPromise(t *testing.T) {
 	}
 }
 
+// TestG1ServerThatComesBackWeakerConfirmsNothing: it was restarted without its
+// append-only file, say. Nothing is appended to it, not even in the minute before it
+// would have been asked again, while others hold their connections to it.
+func TestG1ServerThatComesBackWeakerConfirmsNothing(t *testing.T) {
+	server := streamstest.Redis(t, streamstest.AOF("always")...)
+	b := streamstest.New(t, server.Addr())
+	o := promise("fsync")
+	o.Redis.Address = server.Addr()
+	watch := streams.NewWatch(o, discard(), prometheus.NewRegistry())
+	rdb, err := streams.NewWriteClient(o, watch.Look)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rdb.Close() }()
+	w := streams.NewWriter(rdb, b.Layout, b.Options.Writer, prometheus.NewRegistry())
+	w.Guard(watch.Err)
+	defer streamstest.Run(t, w)()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- watch.Run(ctx, rdb) }()
+	appended := 0
+	try := func() error {
+		_, err := w.Append(t.Context(), time.Hour, streamstest.Records("A"+strconv.Itoa(appended), 1))
+		if err == nil {
+			appended++
+		}
+		return err
+	}
+	if err := watch.Check(t.Context(), rdb); err != nil {
+		t.Fatal(err)
+	}
+	if err := try(); err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	server.RestartWith("--appendonly", "no")
+	for range 20 {
+		if err := try(); err == nil {
+			t.Fatal("the weaker server was appended to")
+		}
+	}
+	if !errors.Is(watch.Err(), streams.ErrDurability) {
+		t.Errorf("the watch says %v", watch.Err())
+	}
+	server.Kill()
+	server.Restart()
+	streamstest.Eventually(t, "it is appended to again", func() bool { return try() == nil })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestServerWhoseConfigIsHiddenIsNotAway: CONFIG is renamed, as hosted servers do.
+func TestServerWhoseConfigIsHiddenIsNotAway(t *testing.T) {
+	b := streamstest.New(t, streamstest.Redis(t, append(streamstest.AOF("everysec"), "--rename-command", "CONFIG", "")...).Addr())
+	d, err := streams.Check(t.Context(), b.Write)
+	if err != nil || !d.AOF || d.Appendfsync != "" {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	if err := d.Breach(promise("redis")); err != nil {
+		t.Errorf("redis: %v", err)
+	}
+	if err := d.Breach(promise("fsync")); err == nil || !strings.Contains(err.Error(), "accept unverified") {
+		t.Errorf("fsync: %v", err)
+	}
+}
+
 // cutConfig loses the connection with every CONFIG.
 type cutConfig struct{ redis.Hook }
 
@@ -237,13 +305,13 @@ func TestWatchAsksUntilItIsAnswered(t *testing.T) {
 	server := streamstest.Redis(t, streamstest.AOF("always")...)
 	b := streamstest.New(t, server.Addr())
 	server.Kill()
-	watch := streams.NewWatch(b.Write, promise("fsync"), discard(), prometheus.NewRegistry())
-	if err := watch.Check(t.Context()); !errors.Is(err, streams.ErrUnavailable) || !errors.Is(watch.Err(), streams.ErrDurability) {
+	watch := streams.NewWatch(promise("fsync"), discard(), prometheus.NewRegistry())
+	if err := watch.Check(t.Context(), b.Write); !errors.Is(err, streams.ErrUnavailable) || !errors.Is(watch.Err(), streams.ErrDurability) {
 		t.Fatalf("%v, then %v", err, watch.Err())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- watch.Run(ctx) }()
+	go func() { ended <- watch.Run(ctx, b.Write) }()
 	server.Restart()
 	streamstest.Eventually(t, "the server is asked again", func() bool { return watch.Err() == nil })
 	weaken := func(policy string) {
@@ -253,7 +321,7 @@ func TestWatchAsksUntilItIsAnswered(t *testing.T) {
 		}
 	}
 	weaken("allkeys-lru")
-	if err := watch.Check(t.Context()); !errors.Is(err, streams.ErrDurability) {
+	if err := watch.Check(t.Context(), b.Write); !errors.Is(err, streams.ErrDurability) {
 		t.Fatalf("err = %v", err)
 	}
 	weaken("noeviction")
@@ -262,7 +330,7 @@ func TestWatchAsksUntilItIsAnswered(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel = context.WithCancel(t.Context())
-	go func() { ended <- watch.Run(ctx) }()
+	go func() { ended <- watch.Run(ctx, b.Write) }()
 	streamstest.Eventually(t, "a broken promise is asked for every second", func() bool { return watch.Err() == nil })
 	cancel()
 	if err := <-ended; err != nil {

@@ -54,6 +54,12 @@ type part struct {
 	mu sync.Mutex
 	// last is the highest entry id known to be delivered to the group.
 	last string
+	// read is the last entry that was delivered as far as this owner knows, "" where it
+	// does not. Where upTo is set, somebody else had entries delivered in between, up to
+	// there, and this owner has caught up as far as read.
+	read, upTo string
+	// above is an epoch that a new lease has to be above.
+	above int64
 	// wait is the blocked read that runs now.
 	wait *blockedRead
 	// pause is how long to wait where waiting inside the server does not pay.
@@ -161,7 +167,7 @@ func (g *Group) ensured(ctx context.Context, partition int, do func() error) err
 	}
 	p := &g.parts[partition]
 	p.mu.Lock()
-	p.last, p.found = "", nil
+	p.last, p.found, p.read, p.upTo = "", nil, "", ""
 	p.mu.Unlock()
 	created, err := createGroup(ctx, &g.write, g.layout, partition, g.name)
 	if err != nil {

@@ -43,9 +43,15 @@ func (d Durability) Level() string {
 
 var errLoading = errors.New("it is loading its data")
 
+// Asked is what answers Check: a client, or one connection of it.
+type Asked interface {
+	Info(ctx context.Context, sections ...string) *redis.StringCmd
+	ConfigGet(ctx context.Context, parameter string) *redis.MapStringStringCmd
+}
+
 // Check asks a server how it keeps what it confirms. The caller decides what of
 // Problems it can live with. An error means that the server could not be asked.
-func Check(ctx context.Context, rdb Client) (Durability, error) {
+func Check(ctx context.Context, rdb Asked) (Durability, error) {
 	text, err := rdb.Info(ctx).Result()
 	if err != nil {
 		return Durability{}, unavailable("streams: check", err)
@@ -70,17 +76,23 @@ func Check(ctx context.Context, rdb Client) (Durability, error) {
 		AOFWriteOK:      info["aof_last_write_status"] == "ok",
 		BgsaveOK:        info["rdb_last_bgsave_status"] == "ok",
 	}
-	// CONFIG is often not allowed, or called otherwise; INFO does not say it. An answer
-	// that never came is no answer.
+	// INFO does not say it. An answer that never came is no answer.
 	m, err := rdb.ConfigGet(ctx, "*appendfsync*").Result()
 	switch {
 	case err == nil:
 		d.Appendfsync, d.RewriteFsync = m["appendfsync"], m["no-appendfsync-on-rewrite"] == "no"
-	case !redis.HasErrorPrefix(err, "NOPERM") && !redis.HasErrorPrefix(err, "ERR"):
+	case !denied(err):
 		return Durability{}, unavailable("streams: check", err)
 	}
 	d.Problems = d.problems()
 	return d, nil
+}
+
+// denied reports whether a server answered that it does not know CONFIG, which is often
+// called otherwise, or does not allow it.
+func denied(err error) bool {
+	reply, ok := errors.AsType[redis.Error](err)
+	return ok && (redis.HasErrorPrefix(err, "NOPERM") || strings.HasPrefix(reply.Error(), "ERR "))
 }
 
 func (d Durability) problems() []string {

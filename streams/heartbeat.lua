@@ -1,6 +1,10 @@
 -- Announces a consumer and forgets those that were not heard of. KEYS: members.
 -- ARGV: consumer, ttl in ms. Answers {1, number of members}. The time is the
--- server's, because the members' clocks differ.
+-- server's, because the members' clocks differ. What is no list of members is replaced
+-- by one: it would keep every member from every partition.
+local kind = redis.call('TYPE', KEYS[1])
+if type(kind) == 'table' then kind = kind.ok end
+if kind ~= 'zset' then redis.call('DEL', KEYS[1]) end
 local now = redis.call('TIME')
 now = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
 redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])

@@ -42,15 +42,25 @@ func (w *Writer) lane(ctx context.Context) {
 	}
 }
 
+// appending marks the context of an append, so that a connection that is opened for it
+// is not used where the server does not keep the promise.
+type appending struct{}
+
 // send sends commands in pipelines of at most MaxBatch and leaves each one's
 // outcome in it.
 func (w *Writer) send(ctx context.Context, cmds []redis.Cmder) {
 	for len(cmds) > 0 {
 		n := min(len(cmds), w.o.MaxBatch)
+		if err := w.allowed(); err != nil {
+			for _, cmd := range cmds {
+				cmd.SetErr(err)
+			}
+			return
+		}
 		pipe := w.rdb.Pipeline()
 		_ = pipe.BatchProcess(ctx, cmds[:n]...) // it only queues
 		start := time.Now()
-		_, _ = pipe.Exec(ctx) // says what the first failed command says; all are looked at one by one
+		_, _ = pipe.Exec(context.WithValue(ctx, appending{}, true)) // says what the first failed command says; all are looked at one by one
 		w.m.seconds.Observe(time.Since(start).Seconds())
 		w.m.batch.Observe(float64(n))
 		cmds = cmds[n:]
@@ -87,7 +97,7 @@ func (w *Writer) second(cmds []redis.Cmder, batch []*call) []redis.Cmder {
 // connection that never stood, tells that it did not.
 func unanswered(err error) bool {
 	var answer redis.Error
-	if errors.As(err, &answer) || errors.Is(err, redis.ErrClosed) || errors.Is(err, redis.ErrPoolTimeout) {
+	if errors.As(err, &answer) || errors.Is(err, ErrDurability) || errors.Is(err, redis.ErrClosed) || errors.Is(err, redis.ErrPoolTimeout) {
 		return false
 	}
 	var op *net.OpError

@@ -1,16 +1,19 @@
--- Takes or renews a lease. KEYS: lease, epoch. ARGV: owner, ttl in ms.
+-- Takes or renews a lease. KEYS: lease, epoch. ARGV: owner, ttl in ms, an epoch that a
+-- new one has to be above.
 -- Answers {1, epoch}, or {0, ms left} while another owner holds it.
 local held = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'ttl')
-if held[1] == ARGV[1] then
+-- Without an epoch nobody can act on it, so it is none.
+if held[2] and not string.match(held[2], '^%d+$') then held[2] = false end
+if held[2] and held[1] == ARGV[1] then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
   return {1, held[2]}
 end
-if held[1] then
-  local left, ttl = redis.call('PTTL', KEYS[1]), tonumber(held[3] or '')
+if held[1] and held[2] then
+  local left, ttl = redis.call('PTTL', KEYS[1]), tonumber(held[3] or '') or tonumber(ARGV[2])
   -- Longer than it was ever given, or for ever: the server's clock was set back, or
   -- somebody meant it well. An owner that lives renews it before it ends.
-  if ttl and (left > ttl or left < 0) then
-    redis.call('PEXPIRE', KEYS[1], held[3])
+  if left > ttl or left < 0 then
+    redis.call('PEXPIRE', KEYS[1], string.format('%.0f', ttl))
     left = ttl
   end
   return {0, left}
@@ -20,8 +23,11 @@ end
 -- engine's affair.
 local now = redis.call('TIME')
 local epoch = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
-local last = tonumber(redis.call('GET', KEYS[2]) or '0')
-if epoch <= last then epoch = last + 1 end
+-- What the key holds is somebody's if it is no number that one can be added to.
+local last = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
+for _, e in ipairs({last, tonumber(ARGV[3])}) do
+  if epoch <= e and e < 2 ^ 53 then epoch = e + 1 end
+end
 epoch = string.format('%.0f', epoch)
 redis.call('SET', KEYS[2], epoch)
 redis.call('DEL', KEYS[1])

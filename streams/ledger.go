@@ -158,14 +158,18 @@ func accountOf(row []any, subscriber bool) Account {
 // ledgerEvery is how often a Ledger looks.
 const ledgerEvery = 10 * time.Second
 
-// Run shows the accounts as metrics until ctx ends, and logs a difference when it
-// begins and when it ends.
+// Run shows the accounts as metrics until ctx ends, and how far every group has come,
+// whoever reads it. It logs a difference when it begins and when it ends.
 func (l *Ledger) Run(ctx context.Context) error {
 	tick := time.NewTicker(ledgerEvery)
 	defer tick.Stop()
 	type trouble struct{ difference, unreadable int64 }
 	told := map[string]trouble{}
+	stats := NewStats(l.run.rdb, l.layout)
 	for {
+		if report, err := stats.Read(ctx); err == nil {
+			l.m.show(report.Groups)
+		}
 		accounts, differing, err := l.read(ctx)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {
 			l.log.Error("read the ledger", "err", err)
@@ -197,7 +201,12 @@ type ledgerMetrics struct {
 	events     *prometheus.GaugeVec
 	difference *prometheus.GaugeVec
 	unreadable *prometheus.GaugeVec
+	// These are of every group there is.
+	lag, pending, oldest *prometheus.GaugeVec
 }
+
+// maxShown is how many groups are shown: anybody may create one.
+const maxShown = 100
 
 func newLedgerMetrics(reg prometheus.Registerer) *ledgerMetrics {
 	return &ledgerMetrics{
@@ -213,6 +222,31 @@ func newLedgerMetrics(reg prometheus.Registerer) *ledgerMetrics {
 			Name: "paybell_ledger_unreadable_partitions",
 			Help: "Partitions in which the account of a group cannot be read, because a key is of another type.",
 		}, []string{"group"})),
+		lag: register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "paybell_streams_group_lag_entries",
+			Help: "Entries that were not delivered to a group yet; where there are very many, the least it is.",
+		}, []string{"group"})),
+		pending: register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "paybell_streams_group_pending_entries",
+			Help: "Entries that were delivered to a group and are not acknowledged.",
+		}, []string{"group"})),
+		oldest: register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "paybell_streams_group_oldest_pending_seconds",
+			Help: "Age of a group's oldest pending entry since it was appended; 0 without one.",
+		}, []string{"group"})),
+	}
+}
+
+// show shows every group there is, and none that is gone.
+func (m *ledgerMetrics) show(groups []GroupStats) {
+	for _, vec := range []*prometheus.GaugeVec{m.lag, m.pending, m.oldest} {
+		vec.Reset()
+	}
+	for i := range groups[:min(len(groups), maxShown)] {
+		g := &groups[i]
+		m.lag.WithLabelValues(g.Group).Set(float64(g.Lag))
+		m.pending.WithLabelValues(g.Group).Set(float64(g.Pending))
+		m.oldest.WithLabelValues(g.Group).Set(g.OldestPending.Seconds())
 	}
 }
 

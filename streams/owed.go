@@ -101,11 +101,10 @@ func (s *Stats) owedParked(ctx context.Context, partition int, group string, out
 		return err
 	}
 	for _, p := range parcels {
-		id, err := parcelEvent(p)
-		if err != nil {
-			return err
+		// What somebody wrote there that is no parcel is no event either.
+		if id, err := parcelEvent(p); err == nil {
+			out.Live[id] = struct{}{}
 		}
-		out.Live[id] = struct{}{}
 	}
 	return nil
 }

@@ -17,9 +17,10 @@ import (
 // somebody is an operator or a mistake.
 const sweepTTLs = 3
 
-// Take reads at most max new entries; none is no error. Once in a while it also
-// looks for entries that are pending for a consumer other than this one, takes
-// them over and returns them before the new ones.
+// Take reads at most max new entries; none is no error. Where somebody else had entries
+// delivered since the last Take, it takes those over and returns them first, so that the
+// order holds. Once in a while it also looks for entries that are pending for a consumer
+// other than this one, and does the same.
 func (g *Group) Take(ctx context.Context, l Lease, max int) ([]Entry, error) {
 	if max < 1 {
 		return nil, nil
@@ -29,18 +30,34 @@ func (g *Group) Take(ctx context.Context, l Lease, max int) ([]Entry, error) {
 		if out, err = g.sweep(ctx, l, max); err != nil || len(out) > 0 {
 			return err
 		}
-		out, err = g.takeNew(ctx, l, max)
-		return err
+		for behind := true; behind; {
+			if out, err = g.catchUp(ctx, l, max); err != nil || len(out) > 0 {
+				return err
+			}
+			if out, behind, err = g.takeNew(ctx, l, max); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	return out, err
 }
 
-func (g *Group) takeNew(ctx context.Context, l Lease, max int) ([]Entry, error) {
+// takeNew reads new entries. Where somebody else had some delivered since the last time,
+// it takes those over instead and reports that this owner is behind.
+func (g *Group) takeNew(ctx context.Context, l Lease, max int) (_ []Entry, behind bool, _ error) {
 	p := &g.parts[l.Partition]
+	p.mu.Lock()
+	read := p.read
+	p.mu.Unlock()
 	reply, err := g.fenced(ctx, takeScript, l, []string{g.layout.Events(l.Partition), g.layout.Counts(l.Partition, g.name)},
-		g.name, g.consumer, p.count(max, g.o.TakeBytes))
+		g.name, g.consumer, p.count(max, g.o.TakeBytes), read)
 	if err != nil {
-		return nil, err
+		return nil, false, err
+	}
+	last, _ := at(reply, 1).(string) // the script answers text
+	if at(reply, 3) != nil {
+		return nil, true, g.overtaken(ctx, l, last)
 	}
 	list, _ := at(reply, 0).([]any) // no list is an empty one
 	out := make([]Entry, 0, len(list))
@@ -48,19 +65,57 @@ func (g *Group) takeNew(ctx context.Context, l Lease, max int) ([]Entry, error) 
 	for _, v := range list {
 		pair, ok := v.([]any)
 		if !ok || len(pair) != 2 {
-			return nil, fmt.Errorf("streams: take: answer of an unknown form")
+			return nil, false, fmt.Errorf("streams: take: answer of an unknown form")
 		}
 		e, n := g.entry(l.Partition, pair[0], pair[1], nil)
 		bytes += n
 		out = append(out, e)
 	}
-	last, _ := at(reply, 1).(string) // no text: entries were read, or the group has read none
-	if len(out) > 0 {
-		last = out[len(out)-1].ID
-	}
 	p.learn(last, bytes, len(out))
+	p.mu.Lock()
+	p.read = last
+	p.mu.Unlock()
 	p.heard(number(at(reply, 2)))
 	g.m.taken.Add(float64(len(out)))
+	return out, false, nil
+}
+
+// overtaken takes over what others had delivered behind this owner's back, up to last.
+func (g *Group) overtaken(ctx context.Context, l Lease, last string) error {
+	n, _, err := g.adoptAll(ctx, l)
+	if n > 0 {
+		g.log.Warn("somebody else reads in this group: its entries are taken over", "partition", l.Partition, "entries", n)
+	}
+	if err != nil {
+		return err
+	}
+	p := &g.parts[l.Partition]
+	p.mu.Lock()
+	p.upTo = last
+	p.mu.Unlock()
+	return nil
+}
+
+// catchUp reads what others had delivered in the meantime, and is ours now.
+func (g *Group) catchUp(ctx context.Context, l Lease, max int) ([]Entry, error) {
+	p := &g.parts[l.Partition]
+	p.mu.Lock()
+	from, upTo := p.read, p.upTo
+	p.mu.Unlock()
+	if upTo == "" {
+		return nil, nil
+	}
+	out, err := g.backlog(ctx, l, nextID(from), p.count(max, g.o.TakeBytes))
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(out) > 0 {
+		p.read = out[len(out)-1].ID
+	} else {
+		p.read, p.upTo = upTo, ""
+	}
 	return out, nil
 }
 
@@ -92,12 +147,12 @@ func (g *Group) sweepForeign(ctx context.Context, l Lease) error {
 	p := &g.parts[l.Partition]
 	idle := (sweepTTLs * g.o.LeaseTTL).Milliseconds()
 	for start := "-"; start != ""; {
-		moved, next, err := g.adoptPage(ctx, l, start, adoptPage, idle)
-		p.addFound(moved)
+		page, err := g.adoptPage(ctx, l, start, adoptPage, idle)
+		p.addFound(page.moved)
 		if err != nil {
 			return err
 		}
-		start = next
+		start = page.next
 	}
 	reply, err := g.fenced(ctx, janitorScript, l, []string{g.layout.Events(l.Partition)},
 		g.name, g.consumer, g.o.ConsumerIdle.Milliseconds())

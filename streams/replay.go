@@ -19,7 +19,14 @@ const (
 	// Empty: its entry was deleted before it became a dead letter, so that there is
 	// nothing to deliver. It stays.
 	Empty ReplayOutcome = "empty"
+	// Full: so much is parked in its partition that it would stand in the way of the
+	// group's own retries. It stays; try again when less is parked.
+	Full ReplayOutcome = "full"
 )
+
+// replayRoom is how much may be parked in a partition for one more to be replayed: half
+// of what workers park there at most, by default.
+const replayRoom = 5_000
 
 // DeadLetterResult is what became of the dead letter called ID.
 type DeadLetterResult struct {
@@ -44,7 +51,7 @@ func (d *DeadLetters) Replay(ctx context.Context, group string, ids []string) ([
 		return d.run.run(ctx, replayScript, []string{
 			l.Dead(partition, group), l.Attempts(partition, group), l.Parked(partition, group),
 			l.Parcels(partition, group), l.Counts(partition, group),
-		}, entryID, id)
+		}, entryID, id, replayRoom)
 	})
 }
 

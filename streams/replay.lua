@@ -1,10 +1,13 @@
 -- Moves a dead letter into its group's parked list, due now. It is fenced by no
 -- lease: it takes nothing from the owner of the partition, who learns of it by the
 -- count of replays. KEYS: dead, attempts, parked, parcels, counts.
--- ARGV: id of the dead letter, its name for people.
+-- ARGV: id of the dead letter, its name for people, how much may be parked for it to be
+--       replayed.
 -- Answers {1, what became of it}.
 local no = overwritten({KEYS[1], 'stream', KEYS[2], 'hash', KEYS[3], 'zset', KEYS[4], 'hash', KEYS[5], 'hash'})
 if no then return no end
+-- Replays must not take up the room that the group's own retries need.
+if redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[3]) then return {1, 'full'} end
 local e = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 if not e then return {1, 'missing'} end
 local id = e[2][2]

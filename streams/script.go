@@ -99,7 +99,7 @@ var (
 	parkedScript    = newScript("parked", ownedLua+parcelLua+parkedLua)
 	unpackScript    = newScript("unpack", ownedLua+parcelLua+unpackLua)
 	replayScript    = newScript("replay", parcelLua+replayLua)
-	dropScript      = newScript("drop", dropLua)
+	dropScript      = newScript("drop", parcelLua+dropLua)
 	janitorScript   = newScript("janitor", ownedLua+janitorLua)
 	heartbeatScript = newScript("heartbeat", heartbeatLua)
 	createScript    = newScript("create", accountLua+createLua)

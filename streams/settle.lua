@@ -27,8 +27,10 @@ if at + done + gone + uncharge < #ARGV then
         local e = redis.call('XRANGE', KEYS[2], id, id)
         if e[1] then fields = e[1][2] end
       end
+      -- No event has so many, and Lua cannot pass on many more.
       redis.call('XADD', KEYS[4], '*', 'src_id', id, 'group', ARGV[3], 'consumer', ARGV[4],
-        'attempts', ARGV[i + 1], 'reason', ARGV[i + 2], 'error', ARGV[i + 3], 'dead_at', now, unpack(fields))
+        'attempts', ARGV[i + 1], 'reason', ARGV[i + 2], 'error', ARGV[i + 3], 'dead_at', now,
+        unpack(fields, 1, math.min(#fields, 1000)))
       local n = 0
       if not p.err then n = redis.call('XACK', KEYS[2], ARGV[3], id) end
       redis.call('HDEL', KEYS[3], id)
@@ -44,15 +46,17 @@ end
 -- Ends the deliveries of a part of the arguments and counts them.
 local function finish(from, to, as)
   if to < from then return 0 end
-  -- What somebody parked under a name that is no entry's id must not hold up the rest.
-  local ids = {}
-  for i = from, to do
-    if string.match(ARGV[i], '^%d+%-%d+$') then ids[#ids + 1] = ARGV[i] end
+  local n = redis.pcall('XACK', KEYS[2], ARGV[3], unpack(ARGV, from, to))
+  if type(n) == 'table' then
+    -- What somebody parked under a name that is no entry's id must not hold up the rest.
+    n = 0
+    for i = from, to do
+      local one = redis.pcall('XACK', KEYS[2], ARGV[3], ARGV[i])
+      if type(one) == 'number' then n = n + one end
+    end
   end
-  local n = 0
-  if #ids > 0 then n = redis.call('XACK', KEYS[2], ARGV[3], unpack(ids)) end
   redis.call('HDEL', KEYS[3], unpack(ARGV, from, to))
-  if redis.call('EXISTS', KEYS[5]) == 1 then
+  if redis.call('EXISTS', KEYS[5], KEYS[6]) > 0 then
     n = n + redis.call('ZREM', KEYS[5], unpack(ARGV, from, to))
     redis.call('HDEL', KEYS[6], unpack(ARGV, from, to))
   end
@@ -63,7 +67,8 @@ local ended = finish(at + 1, at + done, 'settled') + finish(at + done + 1, at + 
 
 local back = 0
 for i = at + done + gone + 1, at + done + gone + uncharge do
-  local n = tonumber(redis.call('HGET', KEYS[3], ARGV[i]) or '0')
+  local held = redis.call('HGET', KEYS[3], ARGV[i]) or '0'
+  local n = string.match(held, '^%d%d?%d?%d?%d?%d?$') and tonumber(held) or 1
   if n > 1 then
     redis.call('HINCRBY', KEYS[3], ARGV[i], -1)
   elseif n == 1 then

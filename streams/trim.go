@@ -128,14 +128,14 @@ func (t *Trimmer) partition(ctx context.Context, i int, sum *Trimmed) error {
 	args = anys(anys(args, t.own), t.subscribers)
 	keys := []string{t.layout.Events(i), t.layout.Trim(i), t.layout.Ledger(i)}
 	for _, group := range t.own {
-		keys = append(keys, t.layout.Counts(i, group), t.layout.Parked(i, group), t.layout.Dead(i, group))
+		keys = append(keys, t.layout.Counts(i, group), t.layout.Parked(i, group), t.layout.Dead(i, group), t.layout.Parcels(i, group))
 	}
 	for range trimSteps {
 		reply, err := t.run.run(ctx, trimScript, keys, args...)
 		if err != nil {
 			return err
 		}
-		if len(reply) != 8 {
+		if len(reply) != 10 {
 			return errors.New("streams: trim: answer of an unknown form")
 		}
 		removed, _ := reply[0].(int64) // the script answers numbers here
@@ -160,10 +160,12 @@ func (t *Trimmer) alarm(i int, reply []any, sum *Trimmed) {
 		t.m.created.WithLabelValues(group).Inc()
 		t.log.Debug("declared group was missing and was created at the start", "group", group, "partition", i)
 	}
-	t.lost(reply[1], sum, func(group string, n int64) {
+	t.each(reply[1], func(group string, n int64) {
+		t.count(group, n, sum)
 		t.log.Error("entries were removed before a declared group had read them", "group", group, "partition", i, "entries", n)
 	})
-	t.lost(reply[2], sum, func(group string, n int64) {
+	t.each(reply[2], func(group string, n int64) {
+		t.count(group, n, sum)
 		t.log.Error("entries were removed while they were pending for a declared group", "group", group, "partition", i, "entries", n)
 	})
 	for _, group := range texts(reply[3]) {
@@ -174,15 +176,26 @@ func (t *Trimmer) alarm(i int, reply []any, sum *Trimmed) {
 	for _, group := range texts(reply[4]) {
 		t.log.Error("account of a group was missing and begins anew: what it lost before that nobody can tell", "group", group, "partition", i)
 	}
+	for _, group := range texts(reply[5]) {
+		t.log.Error("somebody set a group behind the end of the stream: it begins again at the start", "group", group, "partition", i)
+	}
+	t.each(reply[6], func(group string, n int64) {
+		t.m.again.WithLabelValues(group).Add(float64(n))
+		t.log.Warn("a group has entries that it had before, or that were never appended", "group", group, "partition", i, "entries", n)
+	})
 }
 
-func (t *Trimmer) lost(counts any, sum *Trimmed, tell func(group string, n int64)) {
+// each calls do for each pair of a group and a number.
+func (t *Trimmer) each(counts any, do func(group string, n int64)) {
 	pairs, _ := counts.([]any) // the script answers a list
 	for j := 0; j+1 < len(pairs); j += 2 {
 		group, _ := pairs[j].(string)
 		n, _ := pairs[j+1].(int64)
-		sum.Lost[group] += n
-		t.m.lost.WithLabelValues(group).Add(float64(n))
-		tell(group, n)
+		do(group, n)
 	}
+}
+
+func (t *Trimmer) count(group string, n int64, sum *Trimmed) {
+	sum.Lost[group] += n
+	t.m.lost.WithLabelValues(group).Add(float64(n))
 }

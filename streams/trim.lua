@@ -1,11 +1,12 @@
 -- Trims what every declared group is done with. KEYS: events, trim, ledger, then
--- counts, parked and dead of each of our own groups.
+-- counts, parked, dead and parcels of each of our own groups.
 -- ARGV: retention age in ms, retention bytes, ghosts' least idle time in ms,
 --       most entries to look at, number of our own groups,
 --       our own groups, the subscribers' declared groups.
 -- Answers {1, entries trimmed, entries left, 1 when there is more to do,
 --          groups created, {group, entries lost, ...}, {group, ghosts, ...},
---          undeclared groups overtaken, groups whose account began anew}.
+--          undeclared groups overtaken, groups whose account began anew,
+--          groups that stood behind the end, {group, events it has again, ...}}.
 local function less(a, b) return newer(b, a) end
 -- The id after one; the id itself where that cannot be told exactly.
 local function after(id)
@@ -40,7 +41,7 @@ look_up()
 for i = 6, #ARGV do
   declared[ARGV[i]] = i - 5
   if not groups[ARGV[i]] then
-    local k = 3 * (i - 4) - 2
+    local k = 4 * (i - 5)
     if i > 5 + own then
       redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[i], '0', 'MKSTREAM')
     else
@@ -51,13 +52,33 @@ for i = 6, #ARGV do
   end
 end
 if #created > 0 then look_up() end
-local lost, ghosts, overtaken, anew = {}, {}, {}, {}
+local lost, ghosts, overtaken, anew, beyond, again = {}, {}, {}, {}, {}, {}
+
+-- A group that somebody set behind the end of the stream would never get an entry, and
+-- what comes would count as read. Nobody can tell what it had read before.
+local about = redis.pcall('XINFO', 'STREAM', KEYS[1])
+about = about.err and {} or map(about)
+for i = 6, #ARGV do
+  local g, newest = groups[ARGV[i]], about['last-generated-id']
+  -- The embedded engine tells another end, and has no such command.
+  if about['entries-added'] and less(newest, g['last-delivered-id']) then
+    redis.call('XGROUP', 'SETID', KEYS[1], g['name'], '0')
+    g['last-delivered-id'], g['entries-read'] = '0-0', nil
+    beyond[#beyond + 1] = g['name']
+  end
+end
 local length = redis.call('XLEN', KEYS[1])
 
 -- Of our own groups the account tells what somebody has removed before it was settled:
 -- it is owed, and nowhere any more.
 for i = 6, 5 + own do
-  local g, k = groups[ARGV[i]], 3 * (i - 4) - 2
+  local g, k = groups[ARGV[i]], 4 * (i - 5)
+  -- Somebody deleted the schedule, or a part of it: what is parked is due now.
+  local kept, due = redis.pcall('HLEN', KEYS[k + 3]), redis.pcall('ZCARD', KEYS[k + 1])
+  if type(kept) == 'number' and type(due) == 'number' and kept > due then
+    local now = redis.call('TIME')[1] .. '000'
+    for _, id in ipairs(redis.call('HKEYS', KEYS[k + 3])) do redis.call('ZADD', KEYS[k + 1], 'NX', now, id) end
+  end
   local a = account(KEYS[1], KEYS[3], KEYS[k], KEYS[k + 1], KEYS[k + 2], g)
   local n = a.owed - a.unread - a.pending
   if a.unread < 0 then
@@ -71,11 +92,18 @@ for i = 6, 5 + own do
     redis.call('HINCRBY', KEYS[k], 'lost', n)
     lost[#lost + 1] = g['name']
     lost[#lost + 1] = n
+  elseif n < 0 then
+    -- It has what it had before once more: somebody set it back, or put entries there
+    -- that were never appended. Left like this, it would hide as many losses.
+    redis.call('HINCRBY', KEYS[k], 'base', -n)
+    redis.call('HINCRBY', KEYS[k], 'again', -n)
+    again[#again + 1] = g['name']
+    again[#again + 1] = -n
   end
 end
 
 local first = entry('-', '+')
-if not first then return {1, 0, 0, 0, created, lost, ghosts, overtaken, anew} end
+if not first then return {1, 0, 0, 0, created, lost, ghosts, overtaken, anew, beyond, again} end
 
 -- The first id that a group is still owed. What is pending below the first entry
 -- is a ghost: it holds nothing back, because there is nothing to hold.
@@ -89,8 +117,7 @@ end
 -- Redis 7 numbers entries; an engine that does not cannot tell. After a restart Redis
 -- knows of fewer reads than there were, because they are not in its append-only file:
 -- then the count begins anew.
-local stream = map(redis.call('XINFO', 'STREAM', KEYS[1]))
-local added = stream['entries-added']
+local added = about['entries-added']
 local function missed(g)
   if not added or not less(g['last-delivered-id'], first) then return end
   local seen = g['entries-read']
@@ -205,4 +232,4 @@ if n > 0 then
 else
   more = 0
 end
-return {1, n, length - n, more, created, lost, ghosts, overtaken, anew}
+return {1, n, length - n, more, created, lost, ghosts, overtaken, anew, beyond, again}

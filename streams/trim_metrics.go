@@ -8,7 +8,7 @@ import (
 
 type trimMetrics struct {
 	entries, failed, overtaken prometheus.Counter
-	created, lost              *prometheus.CounterVec
+	created, lost, again       *prometheus.CounterVec
 	length                     *prometheus.GaugeVec
 }
 
@@ -35,6 +35,10 @@ func newTrimMetrics(reg prometheus.Registerer, declared []string) *trimMetrics {
 			Name: "paybell_streams_trim_lost_total",
 			Help: "Entries that somebody removed before a declared group had read or settled them.",
 		}, []string{"group"})),
+		again: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "paybell_streams_trim_again_total",
+			Help: "Entries that a group of ours has once more, because somebody set it back, or that were never appended.",
+		}, []string{"group"})),
 		length: register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "paybell_streams_partition_entries",
 			Help: "Entries that a partition holds.",
@@ -44,6 +48,7 @@ func newTrimMetrics(reg prometheus.Registerer, declared []string) *trimMetrics {
 	for _, group := range declared {
 		m.created.WithLabelValues(group)
 		m.lost.WithLabelValues(group)
+		m.again.WithLabelValues(group)
 	}
 	return m
 }

@@ -89,10 +89,8 @@ func (w *Writer) Run(ctx context.Context) error {
 // their bytes must not be changed. Errors are ErrOverloaded, ErrStopped, or wrap
 // ErrUnavailable; anything else is a record that cannot be encoded.
 func (w *Writer) Append(ctx context.Context, window time.Duration, records []event.Record) ([]event.Appended, error) {
-	if w.guard != nil {
-		if err := w.guard(); err != nil {
-			return nil, unavailable("streams: append", err)
-		}
+	if err := w.allowed(); err != nil {
+		return nil, err
 	}
 	out := make([]event.Appended, 0, len(records))
 	for len(records) > 0 {
@@ -104,6 +102,17 @@ func (w *Writer) Append(ctx context.Context, window time.Duration, records []eve
 		records = records[n:]
 	}
 	return out, nil
+}
+
+// allowed asks the guard.
+func (w *Writer) allowed() error {
+	if w.guard == nil {
+		return nil
+	}
+	if err := w.guard(); err != nil {
+		return unavailable("streams: append", err)
+	}
+	return nil
 }
 
 // distinct is how many records from the first on are of different ordering keys. Those

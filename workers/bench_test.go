@@ -97,6 +97,7 @@ func (*endless) Leave(context.Context) error            { return nil }
 func (*endless) Acquire(context.Context, int) (streams.Lease, bool, error) {
 	return streams.Lease{Epoch: 1}, true, nil
 }
+func (*endless) Surpass(int, int64)                           {}
 func (*endless) Release(context.Context, streams.Lease) error { return nil }
 func (*endless) Adopt(context.Context, streams.Lease) error   { return nil }
 

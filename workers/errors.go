@@ -70,6 +70,19 @@ func IsUnavailable(err error) bool {
 // of: whoever takes it next, this process or another, gets a newer epoch.
 var ErrReplaced = errors.New("workers: a newer owner of the partition has been seen")
 
+// ReplacedError is an ErrReplaced that tells the epoch that was seen: the next lease
+// this process takes is above it. Redis alone does not see to that, once its clock was
+// set back and its memory lost.
+type ReplacedError struct{ Epoch int64 }
+
+// Error implements error.
+func (e *ReplacedError) Error() string {
+	return fmt.Sprintf("%v: its epoch is %d", ErrReplaced, e.Epoch)
+}
+
+// Unwrap returns ErrReplaced.
+func (e *ReplacedError) Unwrap() error { return ErrReplaced }
+
 // Errors of a handler that breaks its contract, and of a Pool.
 var (
 	// ErrOutcomes is the error of every delivery of a batch when the handler did

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -246,6 +247,64 @@ func TestNobodyTakesMoreThanItsShare(t *testing.T) {
 		}
 		equal(t, "shares", shares(g), map[string]int{"one": 4, "two": 4})
 	})
+}
+
+// TestEpochRisesAboveTheOneThatEffectsHaveSeen: where Redis, its clock set back and its
+// memory lost, counts from below, the second lease is above what the first was refused for.
+func TestEpochRisesAboveTheOneThatEffectsHaveSeen(t *testing.T) {
+	for kind, of := range kinds() {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := workertest.NewGroup("g", 1, ttl, time.Now)
+				const seen = 1 << 42
+				g.Append(records(10, "A")...)
+				a, began := newApplied(), time.Now()
+				start(t, g.Consumer("one"), of(func(d workers.Delivery) error {
+					if d.Epoch < seen {
+						return fmt.Errorf("begin: %w", &workers.ReplacedError{Epoch: seen})
+					}
+					a.apply(d)
+					return nil
+				}), options(nil))
+				until(t, "all settled", func() bool { return g.Owed() == 0 })
+				equal(t, "A", a.of("A"), names("A", 10))
+				if took := time.Since(began); took > 2*ttl {
+					t.Errorf("it took %v", took)
+				}
+			})
+		})
+	}
+}
+
+// TestIDsThatAreGivenOutAgainAreOtherEvents: what an owner knows of an entry id says
+// nothing of the event that has it after the stream was lost.
+func TestIDsThatAreGivenOutAgainAreOtherEvents(t *testing.T) {
+	for kind, of := range kinds() {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := workertest.NewGroup("g", 1, ttl, time.Now)
+				a := newApplied()
+				var away atomic.Bool
+				away.Store(true)
+				g.Append(records(10, "A", "B")...)
+				start(t, g.Consumer("one"), of(func(d workers.Delivery) error {
+					if away.Load() {
+						return workers.Unavailable(errAway)
+					}
+					a.apply(d)
+					return nil
+				}), options(nil))
+				until(t, "all read", func() bool { return g.Unread() == 0 })
+				g.Clear()
+				g.Append(records(10, "C", "D")...)
+				pass(ttl)
+				away.Store(false)
+				until(t, "all settled", func() bool { return g.Owed() == 0 })
+				equal(t, "C", a.of("C"), names("C", 10))
+				equal(t, "D", a.of("D"), names("D", 10))
+			})
+		})
+	}
 }
 
 // TestOwnerThatTheEffectsHaveReplacedLetsGoAndChargesNobody: an effect store that has

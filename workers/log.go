@@ -27,6 +27,8 @@ type Log interface {
 	// owner holds it. A renewed lease keeps its epoch.
 	Acquire(ctx context.Context, partition int) (l streams.Lease, ok bool, err error)
 	Release(ctx context.Context, l streams.Lease) error
+	// Surpass makes the next new lease of a partition have an epoch above a given one.
+	Surpass(partition int, epoch int64)
 	// LeaseTTL is how long a lease lives without being renewed.
 	LeaseTTL() time.Duration
 	// Adopt makes every pending entry of the partition this consumer's own.

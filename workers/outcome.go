@@ -97,6 +97,9 @@ func (v *verdicts) judge(it *item, err error) {
 		v.uncharge(it)
 	case errors.Is(err, ErrReplaced):
 		v.replaced = true
+		if seen, ok := errors.AsType[*ReplacedError](err); ok {
+			v.log.Surpass(it.entry.Partition, seen.Epoch)
+		}
 		v.metrics.stopped.Inc()
 		v.uncharge(it)
 	case IsUnavailable(err):

@@ -124,7 +124,13 @@ func (p *partition) reread(err error, from stage) error {
 func (p *partition) accept(es []streams.Entry) {
 	for i := range es {
 		e := &es[i]
-		if p.known[e.ID] != nil {
+		if known := p.known[e.ID]; known != nil {
+			if reissued(known.entry, e) {
+				p.logger.Error("an entry id stands for another event than before: what was read of the partition is forgotten and read again",
+					"group", p.name, "partition", e.Partition, "entry_id", e.ID)
+				p.tenure.lose()
+				return
+			}
 			continue
 		}
 		it := &item{entry: e, charged: e.Attempts, size: size(e)}
@@ -152,6 +158,13 @@ func (p *partition) accept(es []streams.Entry) {
 			p.lanes.add(it)
 		}
 	}
+}
+
+// reissued reports whether two entries of one id are of different events: the stream
+// was begun anew, and Redis's clock was set back.
+func reissued(a, b *streams.Entry) bool {
+	was, is := a.Record.Event.ID, b.Record.Event.ID
+	return was != "" && is != "" && was != is
 }
 
 // size is about how much memory an entry takes.

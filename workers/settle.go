@@ -71,7 +71,7 @@ func (p *partition) flush() error {
 	return nil
 }
 
-// flushDead hands the dead letters over. A Redis that is out of memory refuses them
+// flushDead hands the dead letters over. Where their key was overwritten, Redis refuses them
 // and takes everything else, so they hold up nobody but themselves.
 func (p *partition) flushDead() error {
 	if p.now().Before(p.deadAt) {

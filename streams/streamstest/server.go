@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -116,6 +117,15 @@ func (s *Server) Restart() {
 	if !s.start() {
 		s.tb.Fatalf("streamstest: redis-server did not start again:\n%s", s.output())
 	}
+}
+
+// RestartWith is Restart with further arguments, for this one run.
+func (s *Server) RestartWith(args ...string) {
+	s.tb.Helper()
+	own := s.args
+	s.args = slices.Concat(own, args)
+	s.Restart()
+	s.args = own
 }
 
 // PID is the server's process.

@@ -125,6 +125,13 @@ func (c *Consumer) Release(_ context.Context, l streams.Lease) error {
 	})
 }
 
+// Surpass implements workers.Log.
+func (c *Consumer) Surpass(_ int, epoch int64) {
+	c.g.mu.Lock()
+	defer c.g.mu.Unlock()
+	c.g.epoch = max(c.g.epoch, epoch)
+}
+
 // Adopt implements workers.Log.
 func (c *Consumer) Adopt(_ context.Context, l streams.Lease) error {
 	return c.fenced(Call{Op: "Adopt"}, l, func(p *part) error {

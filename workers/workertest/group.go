@@ -146,6 +146,18 @@ func (g *Group) Destroy() {
 	}
 }
 
+// Clear loses the streams, and the group with them. The ids of their entries are given
+// out again, as by a Redis whose clock was set back.
+func (g *Group) Clear() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.missing = true
+	for _, p := range g.parts {
+		p.entries, p.place = nil, make(map[string]int)
+		p.next, p.pending, p.settled = 0, make(map[string]string), make(map[string]int)
+	}
+}
+
 // Fault calls f before and after the effect of every call of every consumer, and
 // makes the call return its error. nil heals.
 func (g *Group) Fault(f func(Call) error) {
