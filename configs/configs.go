@@ -38,7 +38,9 @@ type Config struct {
 	Streams streams.Options `yaml:"streams"`
 	// Embedded is the engine that stands in for Redis when none is configured.
 	Embedded Embedded `yaml:"embedded"`
-	// Database is where the built-in groups keep their effects.
+	// Database is where the built-in groups keep their effects. With the embedded
+	// engine the default is the SQLite file paybell.db in data_dir; with a Redis server
+	// a process that runs groups wants one to be named.
 	Database effects.Options `yaml:"database"`
 	// Instance names this process among its group's consumers; keep it the same over
 	// restarts. The default is the host's name.
@@ -143,6 +145,14 @@ func Default() Config {
 
 // EmbeddedRedis reports whether the process runs its own engine.
 func (c *Config) EmbeddedRedis() bool { return c.Streams.Redis.Address == "" }
+
+// DatabaseNamed reports whether it is said where effects are kept.
+func (c *Config) DatabaseNamed() bool {
+	return c.Database.SQLite != "" || !c.Database.Postgres.IsZero()
+}
+
+// any reports whether some group is enabled.
+func (g *Groups) any() bool { return g.OrderStatus.Enabled || g.Points.Enabled || g.EventLog.Enabled }
 
 // SandboxDir is where the keys of generated sandbox accounts are.
 func (c *Config) SandboxDir() string { return filepath.Join(c.DataDir, "sandbox") }

@@ -4,11 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"reflect"
 	"slices"
 	"strings"
 
-	"github.com/go-viper/mapstructure/v2"
 	"github.com/knadh/koanf/parsers/yaml"
 	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/providers/rawbytes"
@@ -82,11 +80,15 @@ func Load(in Input) (*Config, error) {
 }
 
 // assign reads a value as a YAML scalar or flow, so that numbers and lists can be
-// given where everything is text.
+// given where everything is text. No value is refused: it is what a variable that
+// was meant to be set leaves, and as null it would undo what the file says.
 func assign(into map[string]any, key, value, from string) error {
 	var v any
 	if err := yamlv3.Unmarshal([]byte(value), &v); err != nil {
 		return fmt.Errorf("%s: not a YAML value", from)
+	}
+	if v == nil {
+		return fmt.Errorf(`%s: has no value: leave it unset to keep what the file or the default says; where an empty text is meant, write '""'`, from)
 	}
 	into[key] = v
 	return nil
@@ -121,10 +123,11 @@ func decodeAccount(path string, raw any) (Account, error) {
 		return Account{}, fmt.Errorf("%s: must be a map", path)
 	}
 	var head struct {
-		Provider    string `yaml:"provider"`
-		Namespace   string `yaml:"namespace"`
-		DedupWindow any    `yaml:"dedup_window"`
-		Options     any    `yaml:"options"`
+		Provider  string `yaml:"provider"`
+		Namespace string `yaml:"namespace"`
+		// These are read once it is known of which provider they are.
+		DedupWindow any `yaml:"dedup_window"`
+		Options     any `yaml:"options"`
 	}
 	if err := strict(path, m, &head); err != nil {
 		return Account{}, err
@@ -134,125 +137,14 @@ func decodeAccount(path string, raw any) (Account, error) {
 		return Account{}, fmt.Errorf("%s.provider: %q is not one of %s", path, head.Provider, strings.Join(catalog.Names(), ", "))
 	}
 	a := Account{Provider: head.Provider, Namespace: head.Namespace, Options: entry.NewOptions()}
-	problems := []error{strict(path, map[string]any{"dedup_window": head.DedupWindow}, &a)}
-	if head.Options != nil {
-		problems = append(problems, strict(path+".options", head.Options, a.Options))
+	var problems []error
+	if window, given := m["dedup_window"]; given {
+		problems = append(problems, strict(path, map[string]any{"dedup_window": window}, &a))
+	}
+	if options := m["options"]; options != nil {
+		problems = append(problems, strict(path+".options", options, a.Options))
 	}
 	return a, errors.Join(problems...)
-}
-
-// strict decodes raw into out and refuses keys that out does not have.
-func strict(path string, raw any, out any) error {
-	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
-		TagName: "yaml",
-		Result:  out,
-		DecodeHook: mapstructure.ComposeDecodeHookFunc(
-			refuseBareDuration,
-			refuseBareDecimal,
-			mapstructure.StringToTimeDurationHookFunc(),
-			mapstructure.TextUnmarshallerHookFunc(),
-		),
-		MatchName: func(key, field string) bool { return key == field },
-	})
-	if err != nil {
-		return fmt.Errorf("decode configuration: %w", err)
-	}
-	// The decoder tells of unknown keys only where everything else is right.
-	problems := unknown(path, raw, reflect.TypeOf(out))
-	for _, p := range decodeErrors(d.Decode(raw)) {
-		problems = append(problems, fmt.Errorf("%s: %w", join(path, p.Name()), p.Unwrap()))
-	}
-	return errors.Join(problems...)
-}
-
-// unknown lists the keys of raw that a type has no field for.
-func unknown(path string, raw any, t reflect.Type) []error {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	var problems []error
-	switch v := raw.(type) {
-	case map[string]any:
-		for _, key := range sortedKeys(v) {
-			at := join(path, key)
-			switch {
-			case t.Kind() == reflect.Map:
-				problems = append(problems, unknown(at, v[key], t.Elem())...)
-			case t.Kind() != reflect.Struct:
-			default:
-				f, ok := fieldOf(t, key)
-				if !ok {
-					problems = append(problems, fmt.Errorf("%s: unknown key", at))
-					continue
-				}
-				problems = append(problems, unknown(at, v[key], f.Type)...)
-			}
-		}
-	case []any:
-		if t.Kind() == reflect.Slice {
-			for i, e := range v {
-				problems = append(problems, unknown(fmt.Sprintf("%s[%d]", path, i), e, t.Elem())...)
-			}
-		}
-	}
-	return problems
-}
-
-func fieldOf(t reflect.Type, key string) (reflect.StructField, bool) {
-	for f := range t.Fields() {
-		if name, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); name == key {
-			return f, true
-		}
-	}
-	return reflect.StructField{}, false
-}
-
-var durationType = reflect.TypeFor[interface{ Nanoseconds() int64 }]()
-
-// refuseBareDuration keeps "timeout: 5" from meaning five nanoseconds.
-func refuseBareDuration(from, to reflect.Type, v any) (any, error) {
-	if to.Implements(durationType) && to.Kind() == reflect.Int64 && from.Kind() == reflect.Int && reflect.ValueOf(v).Int() != 0 {
-		return nil, fmt.Errorf("write a duration with its unit, such as %vs", v)
-	}
-	return v, nil
-}
-
-// refuseBareDecimal keeps "per: 1.10" from having been a float before it is text.
-func refuseBareDecimal(from, to reflect.Type, v any) (any, error) {
-	if to.Kind() == reflect.String && from.Kind() == reflect.Float64 {
-		return nil, errors.New("put the number in quotes: without them it is not exact")
-	}
-	return v, nil
-}
-
-// decodeErrors lists the innermost problems of the decoder: those that name a key.
-func decodeErrors(err error) []*mapstructure.DecodeError {
-	if err == nil {
-		return nil
-	}
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		var out []*mapstructure.DecodeError
-		for _, e := range many.Unwrap() {
-			out = append(out, decodeErrors(e)...)
-		}
-		return out
-	}
-	inner := decodeErrors(errors.Unwrap(err))
-	if de, ok := err.(*mapstructure.DecodeError); ok && len(inner) == 0 { //nolint:errorlint // as above
-		return []*mapstructure.DecodeError{de}
-	}
-	return inner
-}
-
-func join(path, key string) string {
-	switch {
-	case path == "":
-		return key
-	case key == "":
-		return path
-	default:
-		return path + "." + key
-	}
 }
 
 // flatten lists the single problems of a joined error.

@@ -128,6 +128,43 @@ accounts:
 	}
 }
 
+// TestTrialsJournalIsAnother: what the embedded engine was given is not drained into a
+// Redis server that is configured in the same directory later.
+func TestTrialsJournalIsAnother(t *testing.T) {
+	trial, err := configs.Load(configs.Input{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	real, err := configs.Load(configs.Input{Set: []string{"streams.redis.address=127.0.0.1:6379", "database.sqlite=x.db"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if trial.Journal.Dir == real.Journal.Dir {
+		t.Errorf("both use %s", real.Journal.Dir)
+	}
+}
+
+// TestDedupWindowOutlastsTheJournal: what comes out of the journal a second time, after a
+// kill or an answer that was lost, is still known.
+func TestDedupWindowOutlastsTheJournal(t *testing.T) {
+	load := func(window string) error {
+		_, err := configs.Load(configs.Input{File: file(t, `
+streams: {redis: {address: 127.0.0.1:6379}}
+database: {sqlite: x.db}
+journal: {max_age: 48h}
+accounts:
+  a: {provider: stripe, dedup_window: `+window+`, options: {secrets: [{env: A}]}}
+`)})
+		return err
+	}
+	if err := load("49h"); err != nil {
+		t.Error(err)
+	}
+	if err := load("48h"); err == nil || !strings.Contains(err.Error(), "accounts.a.dedup_window: must be longer than journal.max_age (48h0m0s)") {
+		t.Errorf("as long: %v", err)
+	}
+}
+
 func TestEnvironmentHoldsOperatorsOwnNames(t *testing.T) {
 	if _, err := configs.Load(configs.Input{Environ: []string{"PAYBELL_STRIPE_SECRET=x", "PAYBELL_CONFIG=y", "PAYBELL_DATA_DIR=elsewhere"}}); err != nil {
 		t.Fatal(err)

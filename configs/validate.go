@@ -25,7 +25,9 @@ func (c *Config) complete() {
 	if c.Instance == "" {
 		c.Instance = hostname()
 	}
-	if c.Database.SQLite == "" && c.Database.Postgres.IsZero() {
+	// A file of its own beside a shared Redis would split the effects over as many files
+	// as there are workers, so there it has to be asked for.
+	if !c.DatabaseNamed() && (c.EmbeddedRedis() || !c.Groups.any()) {
 		c.Database.SQLite = filepath.Join(c.DataDir, "paybell.db")
 	}
 	if c.Journal.Mode == "" {
@@ -35,7 +37,7 @@ func (c *Config) complete() {
 		}
 	}
 	if c.Journal.Dir == "" {
-		c.Journal.Dir = filepath.Join(c.DataDir, "journal")
+		c.Journal.Dir = filepath.Join(c.DataDir, map[bool]string{true: "embedded-journal", false: "journal"}[c.EmbeddedRedis()])
 	}
 	for name, a := range c.Accounts {
 		if a.Namespace == "" {
@@ -80,17 +82,29 @@ func (c *Config) Validate() error {
 	add("admin", c.Admin.Validate())
 	s := c.Streams
 	if c.EmbeddedRedis() {
+		if s.Redis != Default().Streams.Redis {
+			problems = append(problems, errors.New("streams.redis.address: must be set, because other keys of streams.redis are; without it the embedded engine would stand in for that server"))
+		}
 		s.Redis.Address = c.Embedded.Address
 	}
 	add("streams", s.Validate())
-	add("database", c.Database.Validate())
+	d := c.Database
+	if !c.DatabaseNamed() {
+		d.SQLite = c.DataDir // a gateway needs none; who does asks DatabaseNamed
+	}
+	add("database", d.Validate())
 	add("groups.orderstatus.worker", c.Groups.OrderStatus.Worker.Validate())
 	add("groups.points.worker", c.Groups.Points.Worker.Validate())
 	add("groups.points.award", c.Groups.Points.Award.Validate())
 	add("groups.eventlog.worker", c.Groups.EventLog.Worker.Validate())
 	add("groups.eventlog.keep", c.Groups.EventLog.Keep.Validate())
 	for _, name := range sortedKeys(c.Accounts) {
-		add("accounts."+name, c.Accounts[name].validate(name))
+		a := c.Accounts[name]
+		add("accounts."+name, a.validate(name))
+		// What comes out of the journal twice must be known at the second time.
+		if j := c.Journal; j.Mode == gateway.JournalFallback && a.DedupWindow <= j.MaxAge {
+			problems = append(problems, fmt.Errorf("accounts.%s.dedup_window: must be longer than journal.max_age (%s)", name, j.MaxAge))
+		}
 	}
 	return errors.Join(problems...)
 }

@@ -80,14 +80,12 @@ func (b *backlog) mend(caughtUp func() bool, stuck map[int]journal.Position) boo
 	return true
 }
 
+// waits reports whether the stream had confirmed nothing when last it was asked, and
+// something waits for it.
+func (b *backlog) waits() bool { return b.away.Load() && b.total.Load() > 0 }
+
 // holds reports whether a record of these partitions has to go behind others.
 func (b *backlog) holds(partitions []int) bool {
-	if b.total.Load() == 0 {
-		return false
-	}
-	if b.away.Load() {
-		return true
-	}
 	for _, p := range partitions {
 		if b.parts[p].Load() > 0 {
 			return true

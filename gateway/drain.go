@@ -70,7 +70,8 @@ func unlessEnded(ctx context.Context, err error) error {
 // Drain empties the journal into the stream and returns, for a gateway that does not
 // come back. progress, if given, is told after every page how many payloads are out.
 // What the stream has not taken for a minute stays where it is: the error says whose it
-// is and why, and Drain may be called again. Run must not run.
+// is and why, and Drain may be called again. What could not be read, or can never be
+// taken, is in the journal's quarantine: then the error is ErrSetAside. Run must not run.
 func (k *Keeper) Drain(ctx context.Context, progress func(drained int)) error {
 	d := newDrainer(k)
 	for total := k.journal.Stats().Payloads; ; {
@@ -80,9 +81,12 @@ func (k *Keeper) Drain(ctx context.Context, progress func(drained int)) error {
 			return err
 		case n > 0:
 			if progress != nil {
-				progress(total - k.journal.Stats().Payloads)
+				progress(total - k.journal.Stats().Payloads - int(k.lost.Load()))
 			}
 		case len(d.stuck) == 0:
+			if n := k.lost.Load(); n > 0 {
+				return fmt.Errorf("%w: %d", ErrSetAside, n)
+			}
 			return nil
 		case k.d.Now().Sub(d.since) > drainGivesUp:
 			return d.explain()
@@ -377,6 +381,7 @@ func (k *Keeper) items(entries []journal.Entry) []item {
 
 // lose says that an event was accepted and will not reach the stream by itself.
 func (k *Keeper) lose(e journal.Entry, err error) {
+	k.lost.Add(1)
 	k.m.setAside.Inc()
 	k.d.Logger.Error("an accepted event cannot be brought to the stream; it is in the journal's quarantine",
 		"position", uint64(e.Position), "at", e.At, "err", err)

@@ -21,6 +21,9 @@ var (
 	ErrPanic = errors.New("gateway: panic")
 	// ErrMiscounted: the appender did not say of every record that it is durable.
 	ErrMiscounted = errors.New("gateway: append did not account for every record")
+	// ErrSetAside: Keeper.Drain met events that cannot be brought to the stream. They
+	// are in the journal's quarantine.
+	ErrSetAside = errors.New("gateway: accepted events are in the journal's quarantine")
 )
 
 // overloaded is what an Appender's error may say of itself: the append was not

@@ -36,6 +36,7 @@ type Keeper struct {
 	m        *keeperMetrics
 	underway underway
 	drainErr atomic.Pointer[error] // of the last append from the journal that failed
+	lost     atomic.Int64          // events that were set aside
 }
 
 // KeeperDeps are what a Keeper is given.
@@ -110,7 +111,7 @@ func (k *Keeper) Keeps() string {
 	switch {
 	case k.o.Mode == JournalAlways:
 		return "journal and stream"
-	case k.backlog.away.Load() && k.backlog.total.Load() > 0, k.pulse.stopped(k.d.Now()):
+	case k.backlog.waits(), k.pulse.stopped(k.d.Now()):
 		return "journal"
 	default:
 		return "stream"
@@ -129,19 +130,41 @@ func (k *Keeper) Close() error { return k.journal.Close() }
 
 // Append implements Appender.
 func (k *Keeper) Append(ctx context.Context, window time.Duration, records []event.Record) ([]event.Appended, error) {
+	take := k.appendOrKeep
 	if k.o.Mode == JournalAlways {
-		return k.appendBoth(ctx, window, records)
+		take = k.appendBoth
 	}
+	out, err := take(ctx, window, records)
+	if _, refused := errors.AsType[*notKeptError](err); refused {
+		k.m.refused.Inc()
+	}
+	return out, err
+}
+
+// appendOrKeep appends records to the stream, or keeps them in the journal where the
+// stream does not take them or others of their partitions wait there.
+func (k *Keeper) appendOrKeep(ctx context.Context, window time.Duration, records []event.Record) ([]event.Appended, error) {
 	partitions := k.partitions(records)
 	var cause error
-	if !k.backlog.holds(partitions) && !k.pulse.stopped(k.d.Now()) {
+	tried := !k.backlog.holds(partitions) && !k.backlog.waits() && !k.pulse.stopped(k.d.Now())
+	if tried {
 		out, err := k.try(ctx, window, records)
 		if err == nil || !k.fallsBack(err) {
 			return out, err
 		}
 		cause = err
 	}
-	return k.fallBack(ctx, window, records, partitions, cause)
+	out, err := k.fallBack(ctx, window, records, partitions, cause)
+	if err == nil {
+		return out, nil
+	}
+	if !tried && ctx.Err() == nil && !k.backlog.holds(partitions) {
+		// The journal refuses, perhaps for what another partition owes; these owe nothing.
+		if out, tryErr := k.try(ctx, window, records); tryErr == nil {
+			return out, nil
+		}
+	}
+	return nil, err
 }
 
 // partitions are those of the records.
@@ -199,15 +222,15 @@ func (k *Keeper) fallBack(ctx context.Context, window time.Duration, records []e
 	})
 	if err != nil {
 		k.backlog.entered(partitions, false)
-		return nil, k.notKept(err, cause)
+		return nil, notKept(err, cause)
 	}
 	select {
 	case err := <-done:
 		if err != nil {
-			return nil, k.notKept(err, cause)
+			return nil, notKept(err, cause)
 		}
 	case <-ctx.Done():
-		return nil, k.notKept(context.Cause(ctx), cause)
+		return nil, notKept(context.Cause(ctx), cause)
 	}
 	out := make([]event.Appended, len(records))
 	for i := range out {
@@ -224,8 +247,7 @@ func (k *Keeper) rouse() {
 }
 
 // notKept is what a caller gets whose records neither took.
-func (k *Keeper) notKept(err, cause error) error {
-	k.m.refused.Inc()
+func notKept(err, cause error) error {
 	if cause != nil {
 		return &notKeptError{fmt.Errorf("gateway: neither stream (%w) nor journal: %w", cause, err)}
 	}

@@ -27,7 +27,8 @@ type JournalOptions struct {
 	// but refuse.
 	Mode string `yaml:"mode"`
 	// Dir is the journal's directory, on a disk that outlives the process. It belongs
-	// to one gateway; the default is "journal" in data_dir.
+	// to one gateway; the default is "journal" in data_dir, or "embedded-journal" with
+	// the embedded engine: what was tried out must not reach a Redis server later.
 	Dir string `yaml:"dir"`
 	// MaxBytes bounds the journal on disk, the quarantine included. Beyond it a provider
 	// is asked to send again.

@@ -135,6 +135,40 @@ func TestOnePartitionThatTakesNothingHoldsUpNoOther(t *testing.T) {
 	}
 }
 
+// TestFullJournalRefusesOnlyWhoNeedsIt: what one partition owes has filled the journal;
+// the stream takes all others, so nobody else's callback is refused.
+func TestFullJournalRefusesOnlyWhoNeedsIt(t *testing.T) {
+	p := &partly{}
+	p.broken[2].Store(true)
+	o := journalOptions(t, gateway.JournalFallback)
+	o.MaxAge = time.Minute
+	var passed atomic.Int64 // seconds
+	k := openKeeper(t, o, p, func(d *gateway.KeeperDeps) {
+		d.Now = func() time.Time { return time.Now().Add(time.Duration(passed.Load()) * time.Second) }
+	})
+	stuck, other := ofPartition(2, 0), ofPartition(1, 0)
+	if got := pay(t, k, stuck, 0); got != event.Journaled {
+		t.Fatalf("a callback of the broken partition: %v", got)
+	}
+	passed.Store(120)
+	if _, err := k.Append(t.Context(), week, []event.Record{streamstest.Record(stuck, 1)}); err == nil {
+		t.Fatal("the journal took a callback beyond its age")
+	}
+	for n := range 3 {
+		if got := pay(t, k, other, n); got != event.New {
+			t.Errorf("a callback of a sound partition: %v", got)
+		}
+	}
+	if n := k.gauge(t, "paybell_journal_refused_callbacks_total"); n != 1 {
+		t.Errorf("%v callbacks are counted as refused", n)
+	}
+	p.broken[2].Store(false)
+	k.drained(t)
+	if got := pay(t, k, stuck, 1); got != event.New {
+		t.Errorf("once it is mended: %v", got)
+	}
+}
+
 // TestPartitionsComeAndGoInAnyOrder breaks and mends partitions by chance under
 // callbacks, and starts the keeper again in the middle: every event is in the stream,
 // those of an order in their order, and nothing is counted as waiting at the end.
@@ -218,6 +252,41 @@ func TestDrainSaysWhatItCannotBring(t *testing.T) {
 	}
 	if n := len(p.kept()); n != 60 {
 		t.Errorf("%d of 60 events are out", n)
+	}
+}
+
+// TestDrainThatSetsEventsAsideSaysSo: who scraps the disk of a retired gateway must know
+// that accepted events are on it that the stream does not have.
+func TestDrainThatSetsEventsAsideSaysSo(t *testing.T) {
+	p := &partly{}
+	o := journalOptions(t, gateway.JournalFallback)
+	j, _, err := journal.Open(o.Dir, journal.Options{MaxBytes: o.MaxBytes, SegmentBytes: o.SegmentBytes, Queue: o.Queue}, journal.Deps{
+		Logger: slog.New(slog.DiscardHandler), Now: time.Now, Disk: journal.OS(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- j.Run(ctx) }()
+	if _, err := j.Append(ctx, [][]byte{[]byte("written by a later version")}); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := errors.Join(<-ran, j.Close()); err != nil {
+		t.Fatal(err)
+	}
+	k, err := gateway.OpenKeeper(o, gateway.KeeperDeps{
+		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Disk: journal.OS(), Stream: p,
+		Now: time.Now, Partitions: 4, Partition: partitionOf, Permanent: func(error) bool { return false },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = k.Close() }()
+	out := -1
+	if err := k.Drain(t.Context(), func(n int) { out = n }); !errors.Is(err, gateway.ErrSetAside) || out != 0 {
+		t.Fatalf("drain: %d out, %v", out, err)
 	}
 }
 

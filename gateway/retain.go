@@ -91,17 +91,17 @@ func (k *Keeper) appendBoth(ctx context.Context, window time.Duration, records [
 		done <- err
 	})
 	if err != nil {
-		return nil, k.notKept(err, nil)
+		return nil, notKept(err, nil)
 	}
 	defer k.underway.end(a)
 	select {
 	case err := <-done:
 		if err != nil {
-			return nil, k.notKept(err, nil)
+			return nil, notKept(err, nil)
 		}
 		return k.d.Stream.Append(ctx, window, records)
 	case <-ctx.Done():
-		return nil, k.notKept(context.Cause(ctx), nil)
+		return nil, notKept(context.Cause(ctx), nil)
 	}
 }
 

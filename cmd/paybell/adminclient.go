@@ -47,6 +47,15 @@ func (f adminFlags) client(g *globals) (*adminClient, error) {
 	return a, nil
 }
 
+// doorError is an answer that is no success.
+type doorError struct {
+	status int
+	text   string
+}
+
+// Error implements error.
+func (e *doorError) Error() string { return e.text }
+
 // get reads one answer into out and returns it as it came, too.
 func (a *adminClient) get(ctx context.Context, path string, query url.Values, out any) ([]byte, error) {
 	target := a.base + path
@@ -91,13 +100,21 @@ func (a *adminClient) do(req *http.Request, out any) ([]byte, error) {
 	if resp.StatusCode != http.StatusOK {
 		var problem struct {
 			Error struct {
-				Message string `json:"message"`
+				Message  string `json:"message"`
+				Problems []struct {
+					Parameter string `json:"parameter"`
+					Problem   string `json:"problem"`
+				} `json:"problems"`
 			} `json:"error"`
 		}
 		if json.Unmarshal(body, &problem) == nil && problem.Error.Message != "" {
-			return nil, fmt.Errorf("%s: %s", resp.Status, problem.Error.Message)
+			text := []string{resp.Status + ": " + problem.Error.Message}
+			for _, p := range problem.Error.Problems {
+				text = append(text, p.Parameter+" "+p.Problem)
+			}
+			return nil, &doorError{resp.StatusCode, strings.Join(text, "; ")}
 		}
-		return nil, fmt.Errorf("%s from %s", resp.Status, a.base)
+		return nil, &doorError{resp.StatusCode, resp.Status + " from " + a.base}
 	}
 	if err := json.Unmarshal(body, out); err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)

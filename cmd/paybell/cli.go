@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/paybell/paybell/cmd/internal/app"
 	"github.com/paybell/paybell/configs"
@@ -35,8 +38,38 @@ type globals struct {
 	Set        []string `name:"set" sep:"none" placeholder:"KEY=VALUE" help:"Set one configuration key, such as gateway.address=127.0.0.1:8081; repeatable."`
 }
 
+// refuseEmpty refuses arguments that are given without saying anything. They come of
+// variables that are not set, and leaving them out would select more, or use another
+// configuration, than was meant.
+func refuseEmpty(k *kong.Context) error {
+	for _, p := range k.Path {
+		var name string
+		var given any
+		switch {
+		case p.Flag != nil:
+			name, given = "--"+p.Flag.Name, p.Flag.Target.Interface()
+		case p.Positional != nil:
+			name, given = "<"+p.Positional.Name+">", p.Positional.Target.Interface()
+		}
+		empty := false
+		switch v := given.(type) {
+		case string:
+			empty = v == ""
+		case []string:
+			empty = slices.Contains(v, "")
+		}
+		if empty {
+			return fmt.Errorf("%s: is empty: give a value, or leave it out", name)
+		}
+	}
+	return nil
+}
+
 // load reads the configuration.
 func (g *globals) load() (*configs.Config, error) {
+	if file, set := os.LookupEnv("PAYBELL_CONFIG"); set && file == "" && g.ConfigFile == "" {
+		return nil, fmt.Errorf("%w: PAYBELL_CONFIG: is empty: name a file, or unset it", errConfig)
+	}
 	set := g.Set
 	if g.DataDir != "" {
 		set = append([]string{"data_dir=" + fmt.Sprintf("%q", g.DataDir)}, set...)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -11,25 +13,31 @@ import (
 
 // configCmd looks at the configuration.
 type configCmd struct {
-	Check     configCheckCmd     `cmd:"" help:"Load everything, secrets and keys too, and list every problem."`
+	Check     configCheckCmd     `cmd:"" help:"Load everything, every secret and key too, and list every problem; nothing is connected to."`
 	Print     configPrintCmd     `cmd:"" help:"Print the configuration in force; secrets are named, never shown."`
 	Reference configReferenceCmd `cmd:"" help:"Print every key with its meaning and default."`
 }
 
 // configCheckCmd checks without running anything.
-type configCheckCmd struct{}
+type configCheckCmd struct {
+	For string `enum:"serve,gateway,worker" default:"serve" help:"The command that is to be started with it: serve, gateway or worker. A gateway needs no database."`
+}
 
 // Run implements the command.
-func (configCheckCmd) Run(g *globals) error {
+func (k configCheckCmd) Run(ctx context.Context, g *globals) error {
 	c, err := g.load()
 	if err != nil {
 		return err
 	}
-	accounts, err := app.Accounts(c, time.Now)
-	if err != nil {
+	// The sandbox's keys are made at the first start: before it there are none to check.
+	if err := app.AddSandbox(c, false); err != nil && !errors.Is(err, app.ErrNoSandbox) {
 		return badConfig(err)
 	}
-	_, err = fmt.Fprintf(os.Stdout, "configuration is good: %d accounts\n", len(accounts))
+	accounts, err := app.Preflight(ctx, c, roles[k.For], time.Now)
+	if err != nil {
+		return startError(err)
+	}
+	_, err = fmt.Fprintf(os.Stdout, "configuration is good for paybell %s: %d accounts\n", k.For, len(accounts))
 	return err
 }
 

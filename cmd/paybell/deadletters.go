@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"os"
@@ -21,49 +22,88 @@ type deadlettersCmd struct {
 	Drop   deadlettersDropCmd `cmd:"" help:"End dead letters for good."`
 }
 
-// deadlettersListCmd lists dead letters.
-type deadlettersListCmd struct {
-	adminFlags
-
-	Group   string `arg:"" help:"Consumer group, such as orderstatus."`
-	Account string `help:"Only of this account."`
-	Order   string `help:"Only of this order reference."`
-	Type    string `help:"Only of this event type."`
-	Reason  string `help:"Only of this reason: rejected, attempts, age, crash, unreadable or cap."`
-	Since   string `help:"Only given up since then: RFC 3339, or a duration such as 2h."`
-	Until   string `help:"Only given up before then."`
-	Limit   int    `default:"100" help:"At most so many."`
-	Cursor  string `help:"Continue after an earlier page."`
+// filters say which dead letters of a group are meant; what is left out selects all.
+type filters struct {
+	Account string `help:"Of this account alone."`
+	Order   string `help:"Of this order reference alone."`
+	Type    string `help:"Of this event type alone."`
+	Reason  string `help:"Of this reason alone: rejected, attempts, age, crash, unreadable or cap."`
+	Since   string `help:"Given up since then: RFC 3339, or a duration such as 2h."`
+	Until   string `help:"Given up before then."`
 }
 
-// deadletterPage is the answer of the admin API.
-type deadletterPage struct {
-	DeadLetters []admin.DeadLetter `json:"dead_letters"`
-	Cursor      string             `json:"cursor"`
-}
-
-// Run implements the command.
-func (l *deadlettersListCmd) Run(ctx context.Context, g *globals) error {
-	client, err := l.client(g)
-	if err != nil {
-		return err
-	}
-	q := url.Values{"limit": {strconv.Itoa(l.Limit)}}
+func (f *filters) query() url.Values {
+	q := url.Values{}
 	for name, value := range map[string]string{
-		"account": l.Account, "order": l.Order, "type": l.Type, "reason": l.Reason,
-		"since": l.Since, "until": l.Until, "cursor": l.Cursor,
+		"account": f.Account, "order": f.Order, "type": f.Type, "reason": f.Reason, "since": f.Since, "until": f.Until,
 	} {
 		if value != "" {
 			q.Set(name, value)
 		}
 	}
-	var page deadletterPage
-	body, err := client.get(ctx, "/api/v1/deadletters/"+url.PathEscape(l.Group), q, &page)
+	return q
+}
+
+// deadlettersListCmd lists dead letters.
+type deadlettersListCmd struct {
+	adminFlags
+	filters
+
+	Group  string `arg:"" help:"Consumer group, such as orderstatus."`
+	Limit  int    `default:"100" help:"At most so many."`
+	Cursor string `help:"Continue after an earlier page."`
+}
+
+// deadletterPage is the answer of the admin API.
+type deadletterPage struct {
+	DeadLetters []admin.DeadLetter `json:"dead_letters"`
+	Cursor      string             `json:"cursor,omitempty"`
+}
+
+// mostOfAPage is how many dead letters the operator's door lists at once.
+const mostOfAPage = 500
+
+// deadletters reads pages until it has as many dead letters as wanted, or all. A page
+// may be short, or empty, while there are more.
+func (a *adminClient) deadletters(ctx context.Context, group string, q url.Values, most int) (all deadletterPage, err error) {
+	all.DeadLetters = []admin.DeadLetter{}
+	for {
+		q.Set("limit", strconv.Itoa(min(mostOfAPage, most-len(all.DeadLetters))))
+		var page deadletterPage
+		if _, err := a.get(ctx, "/api/v1/deadletters/"+url.PathEscape(group), q, &page); err != nil {
+			return all, err
+		}
+		all.DeadLetters = append(all.DeadLetters, page.DeadLetters...)
+		all.Cursor = page.Cursor
+		if all.Cursor == "" || len(all.DeadLetters) >= most {
+			return all, nil
+		}
+		q.Set("cursor", all.Cursor)
+	}
+}
+
+// Run implements the command.
+func (l *deadlettersListCmd) Run(ctx context.Context, g *globals) error {
+	if l.Limit < 1 {
+		return fmt.Errorf("%w: --limit: must be at least 1", errConfig)
+	}
+	client, err := l.client(g)
+	if err != nil {
+		return err
+	}
+	q := l.query()
+	if l.Cursor != "" {
+		q.Set("cursor", l.Cursor)
+	}
+	page, err := client.deadletters(ctx, l.Group, q, l.Limit)
 	if err != nil {
 		return err
 	}
 	if l.Output == "json" {
-		return printJSON(body)
+		out := json.NewEncoder(os.Stdout)
+		out.SetEscapeHTML(false)
+		out.SetIndent("", "  ")
+		return out.Encode(page)
 	}
 	if len(page.DeadLetters) == 0 {
 		_, err := fmt.Fprintf(os.Stdout, "group %s has no dead letters that match\n", l.Group)

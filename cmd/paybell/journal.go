@@ -115,7 +115,7 @@ func (d *journalDrainCmd) Run(ctx context.Context, g *globals) error {
 	case errors.Is(err, journal.ErrLocked):
 		return fmt.Errorf("%w: stop the gateway that holds it, or let that one drain it by itself", err)
 	case err != nil:
-		return fmt.Errorf("%d of %d events drained: %w", drained, before.Events, err)
+		return startError(fmt.Errorf("%d of %d events drained: %w", drained, before.Events, err))
 	}
 	after, err := inspectJournal(c.Journal.Dir)
 	if err != nil {

@@ -24,6 +24,7 @@ var errConfig = errors.New("configuration")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second signal ends the process at once
 	code := run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
@@ -47,6 +48,9 @@ func run(ctx context.Context, args []string) int {
 	k, err := parser.Parse(args)
 	if code >= 0 {
 		return code // help was printed
+	}
+	if err == nil {
+		err = refuseEmpty(k)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "paybell:", err)

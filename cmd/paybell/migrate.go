@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/paybell/paybell/cmd/internal/app"
 	"github.com/paybell/paybell/handlers/effects"
 )
 
@@ -16,6 +17,9 @@ func (migrateCmd) Run(ctx context.Context, g *globals) error {
 	c, err := g.load()
 	if err != nil {
 		return err
+	}
+	if err := app.CheckDatabase(ctx, c); err != nil {
+		return startError(err)
 	}
 	store, err := effects.Open(ctx, c.Database, effects.Deps{Logger: newLogger(c)})
 	if err != nil {

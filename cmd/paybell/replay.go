@@ -1,14 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"math"
+	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,19 +27,14 @@ var (
 // selection says which dead letters of a group are meant, and how to go about it.
 type selection struct {
 	adminFlags
+	filters
 
-	Group   string   `arg:"" help:"Consumer group, such as orderstatus."`
-	IDs     []string `arg:"" optional:"" name:"id" help:"Dead letters, as list names them."`
-	Account string   `help:"Those of this account."`
-	Order   string   `help:"Those of this order reference."`
-	Type    string   `help:"Those of this event type."`
-	Reason  string   `help:"Those of this reason: rejected, attempts, age, crash, unreadable or cap."`
-	Since   string   `help:"Those given up since then: RFC 3339, or a duration such as 2h."`
-	Until   string   `help:"Those given up before then."`
-	All     bool     `help:"All of the group."`
-	DryRun  bool     `help:"Only tell which they are."`
-	Rate    int      `default:"100" help:"At most so many a second; 0 for no limit."`
-	Yes     bool     `short:"y" help:"Do not ask."`
+	Group  string   `arg:"" help:"Consumer group, such as orderstatus."`
+	IDs    []string `arg:"" optional:"" name:"id" help:"Dead letters, as list names them."`
+	All    bool     `help:"All of the group."`
+	DryRun bool     `help:"Only tell which they are, and which of those named are missing."`
+	Rate   int      `default:"100" help:"At most so many a second; 0 for no limit."`
+	Yes    bool     `short:"y" help:"Do not ask."`
 }
 
 // replayCmd delivers dead letters again.
@@ -65,6 +61,9 @@ func (d *deadlettersDropCmd) Run(ctx context.Context, g *globals) error {
 
 // each finds the dead letters that are meant, asks, and does it at the rate wanted.
 func (s *selection) each(ctx context.Context, g *globals, verb string, done streams.ReplayOutcome, request func(ids []string) any) error {
+	if s.Rate < 0 {
+		return fmt.Errorf("%w: --rate: must not be negative", errConfig)
+	}
 	client, err := s.client(g)
 	if err != nil {
 		return err
@@ -73,11 +72,14 @@ func (s *selection) each(ctx context.Context, g *globals, verb string, done stre
 	if err != nil {
 		return err
 	}
-	if s.DryRun || len(ids) == 0 {
-		return s.tell(tally{Selected: len(ids), DryRun: s.DryRun}, ids)
+	if s.DryRun {
+		return s.rehearse(ctx, client, ids)
+	}
+	if len(ids) == 0 {
+		return s.tell(tally{})
 	}
 	if !s.Yes {
-		if err := confirm(fmt.Sprintf("%s %d dead letters of %s?", verb, len(ids), s.Group)); err != nil {
+		if err := confirm(ctx, fmt.Sprintf("%s %d dead letters of %s?", verb, len(ids), s.Group)); err != nil {
 			return err
 		}
 	}
@@ -91,7 +93,7 @@ func (s *selection) each(ctx context.Context, g *globals, verb string, done stre
 		bar.show(came)
 	})
 	bar.end()
-	if told := s.tell(t, nil); told != nil {
+	if told := s.tell(t); told != nil {
 		return errors.Join(err, told)
 	}
 	if err == nil && t.Outcomes[done] < len(ids) {
@@ -103,15 +105,8 @@ func (s *selection) each(ctx context.Context, g *globals, verb string, done stre
 // find returns the dead letters that are meant, oldest first: the order in which
 // they were given up is the order in which they are delivered again.
 func (s *selection) find(ctx context.Context, client *adminClient) ([]string, error) {
-	q := url.Values{"limit": {"500"}}
-	for name, value := range map[string]string{
-		"account": s.Account, "order": s.Order, "type": s.Type, "reason": s.Reason, "since": s.Since, "until": s.Until,
-	} {
-		if value != "" {
-			q.Set(name, value)
-		}
-	}
-	selects := len(q) > 1 || s.All
+	q := s.query()
+	selects := len(q) > 0 || s.All
 	switch {
 	case len(s.IDs) > 0 && selects:
 		return nil, fmt.Errorf("either the dead letters or a selection: %w", errSelect)
@@ -120,38 +115,52 @@ func (s *selection) find(ctx context.Context, client *adminClient) ([]string, er
 	case !selects:
 		return nil, errSelect
 	}
-	var ids []string
-	for {
-		var page deadletterPage
-		if _, err := client.get(ctx, "/api/v1/deadletters/"+url.PathEscape(s.Group), q, &page); err != nil {
-			return nil, err
-		}
-		for i := range page.DeadLetters {
-			ids = append(ids, page.DeadLetters[i].ID)
-		}
-		if page.Cursor == "" {
-			break
-		}
-		q.Set("cursor", page.Cursor)
+	found, err := client.deadletters(ctx, s.Group, q, math.MaxInt)
+	if err != nil {
+		return nil, err
 	}
-	for i, j := 0, len(ids)-1; i < j; i, j = i+1, j-1 {
-		ids[i], ids[j] = ids[j], ids[i]
+	ids := make([]string, 0, len(found.DeadLetters))
+	for _, d := range slices.Backward(found.DeadLetters) {
+		ids = append(ids, d.ID)
 	}
 	return ids, nil
+}
+
+// rehearse tells what would be done. What was found is there; what was named is looked
+// for.
+func (s *selection) rehearse(ctx context.Context, client *adminClient, ids []string) error {
+	t := tally{DryRun: true, IDs: []string{}}
+	for _, id := range ids {
+		if len(s.IDs) > 0 {
+			var d admin.DeadLetterDetail
+			_, err := client.get(ctx, "/api/v1/deadletters/"+url.PathEscape(s.Group)+"/"+url.PathEscape(id), nil, &d)
+			if no, ok := errors.AsType[*doorError](err); ok && no.status == http.StatusNotFound {
+				t.Missing = append(t.Missing, id)
+				continue
+			}
+			if err != nil {
+				return err
+			}
+		}
+		t.IDs = append(t.IDs, id)
+	}
+	t.Selected = len(t.IDs)
+	return s.tell(t)
 }
 
 // mostAtOnce is how many dead letters one request names.
 const mostAtOnce = 100
 
-// carryOut sends the requests, a tenth of a second's worth at a time.
+// carryOut sends the requests, a tenth of a second's worth at a time. What a slow
+// answer held up is not made good for by going faster.
 func (s *selection) carryOut(ctx context.Context, client *adminClient, verb string, ids []string, request func([]string) any, heard func([]streams.DeadLetterResult)) error {
 	size, every := mostAtOnce, time.Duration(0)
 	if s.Rate > 0 {
 		size = min(mostAtOnce, max(1, s.Rate/10))
 		every = time.Second * time.Duration(size) / time.Duration(s.Rate)
 	}
-	next := time.Now()
 	for len(ids) > 0 {
+		begun := time.Now()
 		n := min(size, len(ids))
 		var answer admin.DeadLetterResults
 		if err := client.post(ctx, "/api/v1/deadletters/"+url.PathEscape(s.Group)+"/"+verb, request(ids[:n]), &answer); err != nil {
@@ -162,8 +171,7 @@ func (s *selection) carryOut(ctx context.Context, client *adminClient, verb stri
 			return fmt.Errorf("%s: %s", verb, answer.Problem)
 		}
 		ids = ids[n:]
-		next = next.Add(every)
-		if wait := time.Until(next); wait > 0 && len(ids) > 0 {
+		if wait := every - time.Since(begun); wait > 0 && len(ids) > 0 {
 			select {
 			case <-time.After(wait):
 			case <-ctx.Done():
@@ -179,9 +187,12 @@ type tally struct {
 	Selected int                           `json:"selected"`
 	DryRun   bool                          `json:"dry_run,omitempty"`
 	Outcomes map[streams.ReplayOutcome]int `json:"outcomes,omitempty"`
+	// IDs are what a dry run selected, Missing those named that there are not.
+	IDs     []string `json:"ids,omitzero"`
+	Missing []string `json:"missing,omitempty"`
 }
 
-func (s *selection) tell(t tally, ids []string) error {
+func (s *selection) tell(t tally) error {
 	if s.Output == "json" {
 		body, err := json.Marshal(t)
 		if err != nil {
@@ -197,27 +208,17 @@ func (s *selection) tell(t tally, ids []string) error {
 		}
 	}
 	if t.DryRun {
+		if len(t.Missing) > 0 {
+			fmt.Fprintf(&b, ", %d missing", len(t.Missing))
+		}
 		b.WriteString("; nothing was done\n")
-		b.WriteString(strings.Join(ids, "\n"))
+		for _, id := range t.IDs {
+			fmt.Fprintln(&b, id)
+		}
+		for _, id := range t.Missing {
+			fmt.Fprintln(&b, id, "is missing")
+		}
 	}
 	_, err := fmt.Fprintln(os.Stdout, strings.TrimSpace(b.String()))
 	return err
-}
-
-// confirm asks the person at the terminal.
-func confirm(question string) error {
-	if info, err := os.Stdin.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return errConfirm
-	}
-	if _, err := fmt.Fprintf(os.Stderr, "%s [y/N] ", question); err != nil {
-		return err
-	}
-	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-		return errConfirm
-	}
-	return nil
 }

@@ -7,12 +7,19 @@ import (
 	"github.com/paybell/paybell/streams"
 )
 
+// roles are what the commands run.
+var roles = map[string]app.Role{
+	"serve":   {Gateway: true, Workers: true},
+	"gateway": {Gateway: true},
+	"worker":  {Workers: true},
+}
+
 // serveCmd runs gateway and workers in one process.
 type serveCmd struct{}
 
 // Run implements the command.
 func (serveCmd) Run(ctx context.Context, g *globals) error {
-	return runApp(ctx, g, app.Role{Gateway: true, Workers: true})
+	return runApp(ctx, g, roles["serve"])
 }
 
 // gatewayCmd runs the public door alone.
@@ -20,7 +27,7 @@ type gatewayCmd struct{}
 
 // Run implements the command.
 func (gatewayCmd) Run(ctx context.Context, g *globals) error {
-	return runApp(ctx, g, app.Role{Gateway: true})
+	return runApp(ctx, g, roles["gateway"])
 }
 
 // workerCmd runs the consumer groups alone.
@@ -28,7 +35,7 @@ type workerCmd struct{}
 
 // Run implements the command.
 func (workerCmd) Run(ctx context.Context, g *globals) error {
-	return runApp(ctx, g, app.Role{Workers: true})
+	return runApp(ctx, g, roles["worker"])
 }
 
 func runApp(ctx context.Context, g *globals, role app.Role) error {

@@ -125,9 +125,9 @@ func (a *Admin) routes() *gin.Engine {
 func (a *Admin) index(c *gin.Context) {
 	respond(c, http.StatusOK, map[string]string{
 		"status":       "/api/v1/status",
-		"orders":       "/api/v1/orders?ref=&namespace=&limit=",
+		"orders":       "/api/v1/orders{?ref,namespace,limit}",
 		"order":        "/api/v1/orders/{namespace}/{order_ref}",
-		"dead_letters": "/api/v1/deadletters/{group}?account=&order=&type=&reason=&since=&until=&limit=&cursor=",
+		"dead_letters": "/api/v1/deadletters/{group}{?account,order,type,reason,since,until,limit,cursor}",
 		"dead_letter":  "/api/v1/deadletters/{group}/{id}",
 		"replay":       "POST /api/v1/deadletters/{group}/replay {\"ids\": [...]}",
 		"drop":         "POST /api/v1/deadletters/{group}/drop {\"ids\": [...], \"because\": \"...\"}",

@@ -134,6 +134,8 @@ func TestBadParameters(t *testing.T) {
 		"limit no number":   {"/api/v1/orders?limit=ten", map[string]string{"limit": "must be a whole number"}},
 		"a long reference":  {"/api/v1/orders?ref=" + long, map[string]string{"ref": "must be at most 512 characters long"}},
 		"given twice":       {"/api/v1/orders?ref=a&ref=b", map[string]string{"ref": "is given more than once"}},
+		"empty":             {"/api/v1/orders?ref=&limit=", map[string]string{"ref": "is empty: give a value, or leave it out", "limit": "is empty: give a value, or leave it out"}},
+		"an empty filter":   {"/api/v1/deadletters/points?order=&reason=cap&since", map[string]string{"order": "is empty: give a value, or leave it out", "since": "is empty: give a value, or leave it out"}},
 		"unknown":           {"/api/v1/orders?status=paid", map[string]string{"status": "is not a parameter here"}},
 		"unreadable":        {"/api/v1/orders?ref=%zz", map[string]string{"": "the query cannot be read"}},
 		"on a status":       {"/api/v1/status?verbose=1", map[string]string{"verbose": "is not a parameter here"}},

@@ -9,5 +9,5 @@ var (
 	// ErrPanic: a source panicked.
 	ErrPanic = errors.New("admin: panic in a source")
 	// ErrShortToken: a token that could be guessed.
-	ErrShortToken = errors.New("admin: token: must be at least 16 characters")
+	ErrShortToken = errors.New("admin: a token must be at least 16 characters")
 )

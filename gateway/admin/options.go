@@ -15,7 +15,8 @@ type Options struct {
 	// Address is the host:port of the door. Beyond loopback a token is required.
 	Address string `yaml:"address"`
 	// Token is what a caller presents as "Authorization: Bearer <token>", at least 16
-	// characters. Without one everybody on this machine may read.
+	// characters. Without one everybody on this machine may read everything here, and
+	// replay and drop dead letters.
 	Token secret.Source `yaml:"token"`
 	// Hosts are further names under which browsers may call a door without a token.
 	// localhost and IP addresses are always among them; other names are refused,
@@ -47,6 +48,24 @@ func (o Options) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// minToken is the shortest token accepted.
+const minToken = 16
+
+// ReadToken reads the token; it is empty where none is configured.
+func (o Options) ReadToken() (secret.String, error) {
+	if o.Token.IsZero() {
+		return secret.String{}, nil
+	}
+	token, err := o.Token.Read()
+	if err != nil {
+		return secret.String{}, err
+	}
+	if len(token.Value.Reveal()) < minToken {
+		return secret.String{}, ErrShortToken
+	}
+	return token.Value, nil
 }
 
 // loopback reports whether a listener on host is reachable from this machine alone.

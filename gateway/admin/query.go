@@ -34,7 +34,8 @@ func (q *query) wrong(name, text string) {
 	q.problems = append(q.problems, problem{Parameter: name, Problem: text})
 }
 
-// text reads a parameter into the struct field called field.
+// text reads a parameter into the struct field called field. An empty one is refused:
+// it comes of a variable that is not set, and taken for none it would select all.
 func (q *query) text(name, field string) string {
 	q.names[field] = name
 	given := q.values[name]
@@ -42,6 +43,9 @@ func (q *query) text(name, field string) string {
 	case 0:
 		return ""
 	case 1:
+		if given[0] == "" {
+			q.wrong(name, "is empty: give a value, or leave it out")
+		}
 	default:
 		q.wrong(name, "is given more than once")
 	}

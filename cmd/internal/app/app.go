@@ -70,12 +70,12 @@ func New(ctx context.Context, cfg *configs.Config, role Role, log *slog.Logger, 
 		}
 	}()
 	a.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if a.accounts, err = Accounts(cfg, a.seams.now); err != nil {
-		return nil, &ConfigError{err}
+	if a.accounts, err = Preflight(ctx, cfg, role, a.seams.now); err != nil {
+		return nil, err
 	}
 	a.accounts = a.seams.accounts(a.accounts)
 	if role.Gateway && len(a.accounts) == 0 {
-		return nil, &ConfigError{errors.New("accounts: none is configured, so no callback could be verified")}
+		return nil, &ConfigError{errNoAccounts} // nobody has made the sandbox's
 	}
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)

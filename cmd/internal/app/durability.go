@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 
 	"github.com/paybell/paybell/streams"
@@ -14,20 +15,35 @@ import (
 // asked again.
 func (a *App) watchDurability(ctx context.Context) error {
 	a.cfg.Streams.Writer.Connections = a.cfg.Streams.WriterConnections()
-	a.durability = streams.NewWatch(a.redis, a.cfg.Streams, a.log, a.reg)
-	a.add("durability", a.durability.Run)
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	err := a.durability.Check(ctx)
-	if errors.Is(err, streams.ErrDurability) {
-		return &ConfigError{err}
-	}
+	answered, err := ask(ctx, a.durability, a.redis, a.cfg.Streams, a.log)
 	if err != nil {
-		a.log.Error("redis is away", "address", a.cfg.Streams.Redis.Address, "err", err)
+		return err
+	}
+	a.add("durability", func(ctx context.Context) error { return a.durability.Run(ctx, a.redis) })
+	if !answered {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
 	if d, err := streams.Check(ctx, a.redis); err == nil && len(d.Problems) > 0 && !d.Embedded {
 		a.log.Warn("redis may lose what it confirms", "problems", strings.Join(d.Problems, "; "))
 	}
 	return nil
+}
+
+// ask asks a server for the first time whether it keeps what the options promise; one
+// that does not is a ConfigError. One that is away has not answered, and until it does
+// nothing that the watch guards is appended.
+func ask(ctx context.Context, watch *streams.Watch, rdb streams.Client, o streams.Options, log *slog.Logger) (answered bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	switch err := watch.Check(ctx, rdb); {
+	case errors.Is(err, streams.ErrDurability):
+		return true, &ConfigError{err}
+	case err != nil:
+		log.Error("redis is away", "address", o.Redis.Address, "err", err)
+		return false, nil
+	default:
+		return true, nil
+	}
 }

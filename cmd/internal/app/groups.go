@@ -28,7 +28,7 @@ func (a *App) openStore(ctx context.Context) (*effects.Store, error) {
 		_, err = store.Migrate(ctx)
 		return store, err
 	}
-	err = store.CheckMigrated(ctx)
+	err = checkMigrated(ctx, store)
 	if !errors.Is(err, effects.ErrAway) {
 		return store, err
 	}
@@ -36,6 +36,17 @@ func (a *App) openStore(ctx context.Context) (*effects.Store, error) {
 	a.log.Error("the database is away", "err", err)
 	a.add("migration check", func(ctx context.Context) error { return awaitMigrated(ctx, store) })
 	return store, nil
+}
+
+// checkMigrated asks once, and not for long: a database that hangs is away, too.
+func checkMigrated(ctx context.Context, store *effects.Store) error {
+	asking, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	err := store.CheckMigrated(asking)
+	if asking.Err() != nil && ctx.Err() == nil && err != nil && !errors.Is(err, effects.ErrNotMigrated) {
+		return fmt.Errorf("%w: %w", effects.ErrAway, err)
+	}
+	return err
 }
 
 // awaitMigrated returns when the database has answered. One that turns out not to be
@@ -49,7 +60,7 @@ func awaitMigrated(ctx context.Context, store *effects.Store) error {
 			return nil
 		case <-t.C:
 		}
-		err := store.CheckMigrated(ctx)
+		err := checkMigrated(ctx, store)
 		if err == nil {
 			<-ctx.Done()
 			return nil

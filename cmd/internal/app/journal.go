@@ -15,7 +15,8 @@ import (
 
 // DrainJournal empties the journal of a gateway that does not come back into the
 // configured Redis. It takes the directory, so no gateway may hold it. progress is told
-// how many events are out.
+// how many events are out. What leaves the journal is on no other disk, so a Redis that
+// does not keep the promised durability is refused, and gets nothing while it does not.
 func DrainJournal(ctx context.Context, cfg *configs.Config, log *slog.Logger, progress func(drained int)) (err error) {
 	if cfg.EmbeddedRedis() {
 		return errors.New("streams.redis.address: must be set: there is no other Redis to drain into")
@@ -24,13 +25,20 @@ func DrainJournal(ctx context.Context, cfg *configs.Config, log *slog.Logger, pr
 	if err != nil {
 		return fmt.Errorf("streams: %w", err)
 	}
-	rdb, err := streams.NewWriteClient(cfg.Streams)
+	reg := prometheus.NewRegistry() // nobody reads it
+	watch := streams.NewWatch(cfg.Streams, log, reg)
+	rdb, err := streams.NewWriteClient(cfg.Streams, watch.Look)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, rdb.Close()) }()
-	reg := prometheus.NewRegistry() // nobody reads it
-	writer := streams.NewWriter(rdb, layout, cfg.Streams.Writer, reg)
+	if _, err := ask(ctx, watch, rdb, cfg.Streams, log); err != nil {
+		return err
+	}
+	writing := cfg.Streams.Writer
+	writing.Connections = cfg.Streams.WriterConnections()
+	writer := streams.NewWriter(rdb, layout, writing, reg)
+	writer.Guard(watch.Err)
 	o := cfg.Journal
 	o.Mode = gateway.JournalFallback // whatever its gateway's was, it is to be emptied
 	keeper, err := OpenKeeper(o, layout, rdb, writer, nil, log, reg)
@@ -39,9 +47,10 @@ func DrainJournal(ctx context.Context, cfg *configs.Config, log *slog.Logger, pr
 	}
 	defer func() { err = errors.Join(err, keeper.Close()) }()
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan error, 1)
+	ended := make(chan error, 2)
 	go func() { ended <- writer.Run(running) }()
+	go func() { ended <- watch.Run(running, rdb) }()
 	err = keeper.Drain(ctx, progress)
 	stop()
-	return errors.Join(err, <-ended)
+	return errors.Join(err, <-ended, <-ended)
 }

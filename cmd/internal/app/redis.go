@@ -17,9 +17,6 @@ const checkTimeout = 5 * time.Second
 // to the engine inside the process.
 func (a *App) buildRedis(ctx context.Context) error {
 	if a.cfg.EmbeddedRedis() {
-		if !a.role.Gateway || !a.role.Workers {
-			return &ConfigError{errors.New("streams.redis.address: must be set: only serve has an engine inside the process, and it would see nothing of this one's")}
-		}
 		engine, err := startEmbedded(a.cfg.Embedded.Address)
 		if err != nil {
 			return err
@@ -32,7 +29,8 @@ func (a *App) buildRedis(ctx context.Context) error {
 			a.log.Warn("embedded engine without a journal: a restart forgets what it holds")
 		}
 	}
-	client, err := streams.NewWriteClient(a.cfg.Streams)
+	a.durability = streams.NewWatch(a.cfg.Streams, a.log, a.reg)
+	client, err := streams.NewWriteClient(a.cfg.Streams, a.durability.Look)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ package faults
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"github.com/paybell/paybell/handlers/effects"
@@ -22,6 +23,9 @@ type log struct {
 // beliefTTL is for how long the owner without fencing believes in a lease that Redis
 // forgets much earlier.
 const beliefTTL = 20 * time.Second
+
+// dawdle bounds the time that the handler of an owner without fencing takes.
+const dawdle = 100 * time.Millisecond
 
 // LeaseTTL implements workers.Log.
 func (l *log) LeaseTTL() time.Duration {
@@ -115,11 +119,15 @@ func (f *Faults) Step(s effects.Step) error {
 }
 
 // epochless takes the epoch from what is handed over, so that SQL cannot tell a stale
-// owner either.
+// owner either. It takes its time, so that two owners at once come into each other's way.
 type epochless struct{ workers.BatchHandler }
 
 // HandleBatch implements workers.BatchHandler.
 func (h epochless) HandleBatch(ctx context.Context, ds []workers.Delivery) []error {
+	select {
+	case <-ctx.Done():
+	case <-time.After(rand.N(dawdle)): //nolint:gosec // a guessable pause harms nobody
+	}
 	for i := range ds {
 		ds[i].Epoch = 1
 	}

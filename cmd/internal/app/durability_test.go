@@ -1,0 +1,77 @@
+package app_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"testing"
+
+	"github.com/paybell/paybell/cmd/internal/app"
+	"github.com/paybell/paybell/configs"
+	"github.com/paybell/paybell/streams"
+	"github.com/paybell/paybell/streams/streamstest"
+)
+
+// besideRedis configures a process on a Redis server, changed by set.
+func besideRedis(t *testing.T, address string, set ...string) *configs.Config {
+	t.Helper()
+	cfg, err := configs.Load(configs.Input{Set: append([]string{
+		"data_dir=" + filepath.Join(t.TempDir(), "data"), "gateway.address=127.0.0.1:0", "admin.address=127.0.0.1:0",
+		"gateway.append_timeout=900ms", "gateway.drain_delay=0s", "journal.mode=refuse",
+	}, set...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := app.AddSandbox(cfg, true); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Streams.Redis.Address = address
+	return cfg
+}
+
+// TestServerThatCannotKeepThePromiseIsRefused: a process does not start on a Redis that
+// confirms less than its configuration promises, unless that names what is lacking and
+// can do without it.
+func TestServerThatCannotKeepThePromiseIsRefused(t *testing.T) {
+	everysec, always := streamstest.AOF("everysec"), streamstest.AOF("always")
+	for name, c := range map[string]struct {
+		server     []string
+		durability string
+		// accept is what lets the process start all the same; "" where nothing does.
+		accept string
+	}{
+		"fsync without a file":        {nil, streams.DurabilityFsync, ""},
+		"fsync every second":          {everysec, streams.DurabilityFsync, ""},
+		"fsync not while it rewrites": {append(always, "--no-appendfsync-on-rewrite", "yes"), streams.DurabilityFsync, ""},
+		"fsync that cannot be seen":   {append(always, "--user", "default", "on", "nopass", "~*", "&*", "+@all", "-config"), streams.DurabilityFsync, streams.AcceptUnverified},
+		"fsync, but evicting":         {append(always, "--maxmemory-policy", "allkeys-lru"), streams.DurabilityFsync, streams.AcceptEviction},
+		"without a file":              {nil, streams.DurabilityRedis, streams.AcceptNoAOF},
+		"at the system's pleasure":    {streamstest.AOF("no"), streams.DurabilityRedis, streams.AcceptAppendfsyncNo},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := streamstest.Redis(t, c.server...)
+			build := func(set ...string) (*app.App, error) {
+				cfg := besideRedis(t, server.Addr(), append(set, "streams.durability="+c.durability)...)
+				return app.New(t.Context(), cfg, app.Role{Gateway: true}, slog.New(slog.DiscardHandler), "test")
+			}
+			_, err := build()
+			var config *app.ConfigError
+			if !errors.As(err, &config) || !errors.Is(err, streams.ErrDurability) {
+				t.Fatalf("new = %v, want a configuration error that says what the server lacks", err)
+			}
+			if c.accept == "" {
+				return
+			}
+			a, err := build("streams.accept=[" + c.accept + "]")
+			if err != nil {
+				t.Fatalf("new with %s accepted: %v", c.accept, err)
+			}
+			stopped, stop := context.WithCancel(t.Context())
+			stop()
+			if err := a.Run(stopped); err != nil {
+				t.Errorf("run: %v", err)
+			}
+		})
+	}
+}
