@@ -22,7 +22,8 @@ type Options struct {
 	// PrefetchBytes bounds the callback bytes of those entries. One read may
 	// overshoot it, by what its entries are larger than the ones before them.
 	PrefetchBytes int64 `yaml:"prefetch_bytes"`
-	// Attempts is how often an event is tried before it becomes a dead letter.
+	// Attempts is how often an event is tried before it becomes a dead letter, at least
+	// twice: of an attempt that a crash ended nobody knows whose fault the crash was.
 	Attempts int `yaml:"attempts"`
 	// MaxAge makes an event a dead letter when an attempt fails and the next one
 	// would start later than this after the callback arrived; 0 means no limit.
@@ -103,7 +104,7 @@ func (o Options) Validate() error {
 	check(o.Prefetch >= max(o.Batch, o.Concurrency) && o.Prefetch <= 100_000, "prefetch",
 		"at least batch and concurrency, and at most 100000")
 	check(o.PrefetchBytes >= 64<<10 && o.PrefetchBytes <= 1<<30, "prefetch_bytes", "between 65536 and 1073741824")
-	check(o.Attempts >= 1 && o.Attempts <= 1000, "attempts", "between 1 and 1000")
+	check(o.Attempts >= 2 && o.Attempts <= 1000, "attempts", "between 2 and 1000")
 	check(o.MaxAge >= 0, "max_age", "0 for no limit, or a duration")
 	check(o.Backoff.Initial >= time.Millisecond && o.Backoff.Initial <= time.Hour, "backoff.initial", "between 1ms and 1h")
 	check(o.Backoff.Max >= o.Backoff.Initial && o.Backoff.Max <= time.Hour, "backoff.max",

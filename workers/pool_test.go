@@ -40,7 +40,7 @@ func TestOptionsReportEveryProblemWithItsPath(t *testing.T) {
 		"concurrency":      func(o *workers.Options) { o.Concurrency = 0 },
 		"prefetch":         func(o *workers.Options) { o.Prefetch = o.Batch - 1 },
 		"prefetch_bytes":   func(o *workers.Options) { o.PrefetchBytes = 1 },
-		"attempts":         func(o *workers.Options) { o.Attempts = 0 },
+		"attempts":         func(o *workers.Options) { o.Attempts = 1 },
 		"max_age":          func(o *workers.Options) { o.MaxAge = -time.Second },
 		"backoff.initial":  func(o *workers.Options) { o.Backoff.Initial = 0 },
 		"park_after":       func(o *workers.Options) { o.ParkAfter = 2 * time.Hour },
