@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -15,6 +16,9 @@ const maxCommit = 8 << 20
 // waited for it: there is no timer, a commit takes what has gathered while the last
 // one was on its way to the disk.
 func (j *Journal) Run(ctx context.Context) error {
+	var looking sync.WaitGroup
+	looking.Go(func() { j.watchQuarantine(ctx) })
+	defer looking.Wait()
 	for {
 		select {
 		case r := <-j.in:
@@ -31,6 +35,29 @@ func (j *Journal) Run(ctx context.Context) error {
 					return nil
 				}
 			}
+		}
+	}
+}
+
+// recountEvery is how soon it is noticed that somebody has emptied the quarantine.
+const recountEvery = 10 * time.Second
+
+func (j *Journal) watchQuarantine(ctx context.Context) {
+	tick := time.NewTicker(recountEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		j.mu.Lock()
+		something := j.quarantined > 0
+		j.mu.Unlock()
+		if something {
+			j.files.Lock()
+			_ = j.countQuarantine() // what could not be counted now is counted the next time
+			j.files.Unlock()
 		}
 	}
 }
@@ -62,6 +89,11 @@ func (r *request) bytes() int64 {
 // commit writes and syncs a batch and tells its callers.
 func (j *Journal) commit(batch []*request) {
 	accepted, err := j.write(batch)
+	j.mu.Lock()
+	for _, r := range batch {
+		j.waiting -= r.bytes()
+	}
+	j.mu.Unlock()
 	for i, r := range batch {
 		switch {
 		case err != nil:
@@ -77,37 +109,28 @@ func (j *Journal) commit(batch []*request) {
 // write puts the batch into the open segment. accepted says which requests fitted
 // the bounds; an error means that none was kept.
 func (j *Journal) write(batch []*request) (accepted []bool, err error) {
-	j.mu.Lock()
-	if j.failed != nil {
-		defer j.mu.Unlock()
-		return nil, j.failed
-	}
 	seg, err := j.open()
 	if err != nil {
-		defer j.mu.Unlock()
 		return nil, err
 	}
-	total := j.quarantined
-	for _, s := range j.segments {
-		total += s.size
-	}
-	// Behind lost records the numbers go on after what was released, or the new
-	// ones would count as released.
-	next, size := max(seg.end(), j.released+1), seg.size
-	j.writing = seg
-	j.mu.Unlock()
 	defer func() {
 		j.mu.Lock()
 		j.writing = nil
 		j.mu.Unlock()
 	}()
+	j.mu.Lock()
+	total := j.bytes() + j.quarantined
+	// Behind lost records the numbers go on after what was released, or the new
+	// ones would count as released.
+	next, size := max(seg.end(), j.released+1), seg.size
+	j.mu.Unlock()
 
 	// Only this goroutine writes, so the segment's tail cannot move meanwhile.
 	at := j.now().UnixMilli()
 	accepted = make([]bool, len(batch))
 	var b []byte
 	if size == 0 {
-		b, seg.salt = newHeader(j.session)
+		b = seg.salt.header()
 	}
 	fresh := len(b)
 	var added []record
@@ -148,16 +171,12 @@ func (j *Journal) write(batch []*request) (accepted []bool, err error) {
 // fail closes the journal to appends for good: after a failed sync the kernel may
 // have dropped dirty pages, and a second sync that succeeds would prove nothing.
 func (j *Journal) fail(err error) error {
+	failed := fmt.Errorf("%w: %w", ErrFailed, err)
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.failLocked(err)
-}
-
-// failLocked is fail where j.mu is held.
-func (j *Journal) failLocked(err error) error {
-	j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+	j.failed = failed
+	j.mu.Unlock()
 	j.log.Error("journal fails closed: no callback is accepted into it until the process is restarted on a sound disk", "err", err)
-	return j.failed
+	return failed
 }
 
 // lack remembers what did not fit the bound: with less room than that, what comes next
@@ -178,27 +197,40 @@ func (j *Journal) noRoom(err error) error {
 	return fmt.Errorf("%w: %w", ErrFull, err)
 }
 
-// open returns the segment to write to, a new one when there is none or it is long
-// enough. j.mu is held.
+// open returns the segment to write to, which nobody removes as long as it is
+// j.writing: a new one when there is none or it is long enough.
 func (j *Journal) open() (*segment, error) {
+	j.mu.Lock()
+	if j.failed != nil {
+		defer j.mu.Unlock()
+		return nil, j.failed
+	}
 	if j.tail != nil && j.tail.size < j.o.SegmentBytes {
+		defer j.mu.Unlock()
+		j.writing = j.tail
 		return j.tail, nil
 	}
-	first := j.released + 1
+	first := max(j.released+1, j.floor)
 	if n := len(j.segments); n > 0 {
 		first = max(j.segments[n-1].end(), first)
 	}
-	path := filepath.Join(j.dir, segmentName(first))
-	f, err := j.disk.Create(path)
+	j.mu.Unlock()
+
+	// Only this goroutine makes segments, so nothing is put behind the last meanwhile.
+	seg := &segment{first: first, salt: newSalt(j.session)}
+	seg.path = filepath.Join(j.dir, segmentName(first, seg.salt))
+	f, err := j.disk.Create(seg.path)
 	if err != nil {
-		j.refused = j.now()
-		return nil, fmt.Errorf("%w: open a segment: %w", ErrFull, err)
+		return nil, j.noRoom(fmt.Errorf("open a segment: %w", err))
 	}
 	if err := j.disk.SyncDir(j.dir); err != nil {
 		_ = f.Close() // the sync's error says more
-		return nil, j.failLocked(fmt.Errorf("sync directory: %w", err))
+		return nil, j.fail(fmt.Errorf("sync directory: %w", err))
 	}
-	j.tail = &segment{path: path, file: f, first: first}
-	j.segments = append(j.segments, j.tail)
-	return j.tail, nil
+	seg.file = f
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.segments = append(j.segments, seg)
+	j.tail, j.writing = seg, seg
+	return seg, nil
 }

@@ -48,14 +48,6 @@ func flock(f *os.File, how int) error {
 	return err
 }
 
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // makeDir makes the journal's directories and the entries that lead to them durable:
 // a file that was synced is lost all the same when its directory is.
 func makeDir(dir string, disk Disk) error {
@@ -68,44 +60,50 @@ func makeDir(dir string, disk Disk) error {
 	return nil
 }
 
-// retire takes a closed segment out of use: it is removed, or moved to the
-// quarantine when there is something in it that could not be read.
+// retire takes a segment out of use: it is removed, or moved to the quarantine when
+// there is something in it that could not be read. j.files is held.
 func (j *Journal) retire(seg *segment) error {
+	_ = seg.close() // what was owed of it was synced, or read, long ago
 	ext := damagedExt
 	switch {
 	case seg.damaged > 0:
 	case seg.torn > 0:
 		ext = tornExt
 	default:
-		return os.Remove(seg.path)
+		if err := j.disk.Remove(seg.path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
 	}
-	name := fmt.Sprintf("%s.%d%s", filepath.Base(seg.path), j.now().UnixMilli(), ext)
-	if err := os.Rename(seg.path, filepath.Join(j.dir, quarantineDir, name)); err != nil {
+	if err := j.ensureQuarantine(); err != nil {
 		return err
 	}
-	return j.countQuarantine()
+	name := fmt.Sprintf("%s.%d%s", filepath.Base(seg.path), j.now().UnixMilli(), ext)
+	return j.disk.Rename(seg.path, filepath.Join(j.dir, quarantineDir, name))
 }
 
 // countQuarantine removes all but the newest torn segments and learns how many bytes
-// the rest takes.
+// the rest takes. j.files is held.
 func (j *Journal) countQuarantine() error {
 	files, err := quarantined(j.dir)
 	if err != nil {
 		return err
 	}
-	torn := 0
-	j.quarantined = 0
+	torn, bytes := 0, int64(0)
 	for _, f := range files {
 		if strings.HasSuffix(f.Name(), tornExt) {
 			if torn++; torn > keptTorn {
-				if err := os.Remove(filepath.Join(j.dir, quarantineDir, f.Name())); err != nil {
+				if err := j.disk.Remove(filepath.Join(j.dir, quarantineDir, f.Name())); err != nil {
 					return err
 				}
 				continue
 			}
 		}
-		j.quarantined += f.Size()
+		bytes += f.Size()
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.quarantined = bytes
 	return nil
 }
 
@@ -139,24 +137,37 @@ func quarantined(dir string) ([]fs.FileInfo, error) {
 // beside its position, because a position can come again where a power loss took the
 // mark of what was released along.
 func (j *Journal) SetAside(e Entry) error {
+	j.files.Lock()
+	defer j.files.Unlock()
 	err := j.writeAside(e)
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	if err == nil {
 		return j.countQuarantine()
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	for _, seg := range j.segments {
 		if i := seg.index(e.Position); i < len(seg.records) && seg.records[i].position == e.Position {
-			seg.damaged += headerLen + seg.records[i].length
+			seg.lose(seg.records[i])
 			return nil
 		}
 	}
 	return err
 }
 
+// ensureQuarantine makes the directory again where somebody removed it whole.
+func (j *Journal) ensureQuarantine() error {
+	if err := os.MkdirAll(filepath.Join(j.dir, quarantineDir), 0o700); err != nil {
+		return fmt.Errorf("journal: quarantine: %w", err)
+	}
+	return nil
+}
+
 func (j *Journal) writeAside(e Entry) error {
 	digest := sha256.Sum256(e.Payload)
 	path := filepath.Join(j.dir, quarantineDir, fmt.Sprintf("%020d.%x%s", uint64(e.Position), digest[:8], payloadExt))
+	if err := j.ensureQuarantine(); err != nil {
+		return err
+	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("journal: set a payload aside: %w", err)
@@ -168,17 +179,15 @@ func (j *Journal) writeAside(e Entry) error {
 	return nil
 }
 
-// readReleased reads the mark; none is 0.
+// readReleased reads the mark; none, or one that cannot be read, is 0.
 func readReleased(dir string) (Position, error) {
 	b, err := os.ReadFile(filepath.Join(dir, releasedFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !aboutFile(err) {
 		return 0, fmt.Errorf("journal: read what was released: %w", err)
 	}
 	if len(b) != 16 || binary.BigEndian.Uint64(b) != ^binary.BigEndian.Uint64(b[8:]) {
-		// Passing payloads on twice is harmless, skipping one is not.
+		// Also where the disk does not give it: passing payloads on twice is harmless,
+		// skipping one is not.
 		return 0, nil
 	}
 	return Position(binary.BigEndian.Uint64(b)), nil
@@ -186,15 +195,12 @@ func readReleased(dir string) (Position, error) {
 
 // writeReleased replaces the mark. It is not synced: an older mark only makes the
 // reader pass on again what it passed on before.
-func writeReleased(dir string, p Position) error {
+func (j *Journal) writeReleased(p Position) error {
 	b := binary.BigEndian.AppendUint64(nil, uint64(p))
 	b = binary.BigEndian.AppendUint64(b, ^uint64(p))
-	tmp := filepath.Join(dir, releasedFile+".new")
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return fmt.Errorf("journal: write what was released: %w", err)
+	path := filepath.Join(j.dir, releasedFile)
+	if err := j.disk.WriteFile(path+".new", b); err != nil {
+		return err
 	}
-	if err := os.Rename(tmp, filepath.Join(dir, releasedFile)); err != nil {
-		return fmt.Errorf("journal: write what was released: %w", err)
-	}
-	return nil
+	return j.disk.Rename(path+".new", path)
 }

@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Read returns at most max payloads from position "from" on, oldest first, and no
@@ -40,7 +41,7 @@ page:
 		e := Entry{Position: p.r.position, At: timeOf(p.r.at)}
 		if e.Payload, e.Err = p.seg.read(p.r); e.Err != nil {
 			j.mu.Lock()
-			p.seg.damaged += headerLen + p.r.length
+			p.seg.lose(p.r)
 			j.mu.Unlock()
 		}
 		out = append(out, e)
@@ -57,35 +58,91 @@ func (j *Journal) Released() Position {
 
 // Release says that everything up to and including a position has been passed on
 // and need not be kept. Files are removed when all of them is released, and only then
-// is the position noted, so that a full disk gets room first. After an error, and
-// after a crash, the next process may read some payloads again: passing on must be
-// idempotent.
+// is the position noted, so that a full disk gets room first. What the disk refuses is
+// tried again with the next Release; one that goes on refusing is an error once. After
+// an error, and after a crash, the next process may read some payloads again: passing on
+// must be idempotent.
 func (j *Journal) Release(upTo Position) error {
+	j.files.Lock()
+	defer j.files.Unlock()
+	gone, err := j.letGo(upTo)
+	if err != nil || gone == nil {
+		return err
+	}
+	var errs []error
+	var left []*segment
+	for _, seg := range gone {
+		if err := j.retire(seg); err != nil {
+			errs = append(errs, err)
+			left = append(left, seg)
+		}
+	}
+	mark := j.leave(left, upTo)
+	if len(gone) > len(left) {
+		errs = append(errs, j.countQuarantine())
+	}
+	if mark > j.noted {
+		if err := j.writeReleased(mark); err != nil {
+			errs = append(errs, err)
+		} else {
+			j.noted = mark
+		}
+	}
+	before := j.ailing
+	if err = errors.Join(errs...); err != nil {
+		err = fmt.Errorf("journal: release: %w", err)
+	}
+	if j.ailing = err != nil; before {
+		return nil
+	}
+	return err
+}
+
+// letGo advances what is released, and returns the segments that nobody needs any more:
+// nil if nothing was advanced.
+func (j *Journal) letGo(upTo Position) ([]*segment, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed {
-		return ErrClosed
+		return nil, ErrClosed
 	}
 	if upTo <= j.released {
-		return nil
+		return nil, nil
 	}
 	j.released = upTo
-	var errs []error
+	gone := append([]*segment{}, j.left...)
 	kept := j.segments[:0]
 	for _, seg := range j.segments {
-		if seg == j.writing || seg.end() > upTo+1 {
+		// An empty one is about to be written to.
+		if seg == j.writing || seg.end() > upTo+1 || len(seg.records) == 0 {
 			kept = append(kept, seg)
 			continue
 		}
 		if seg == j.tail {
 			j.tail = nil
 		}
-		errs = append(errs, seg.file.Close(), j.retire(seg))
+		gone = append(gone, seg)
 	}
 	clear(j.segments[len(kept):])
-	j.segments = kept
-	if err := errors.Join(append(errs, writeReleased(j.dir, upTo))...); err != nil {
-		return fmt.Errorf("journal: release: %w", err)
+	j.segments, j.left = kept, gone
+	return gone, nil
+}
+
+// leave notes what is still on the disk of what was released, and returns the position
+// that the mark may tell.
+func (j *Journal) leave(left []*segment, upTo Position) Position {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.left = left
+	for _, seg := range left {
+		if seg.damaged > 0 && seg.pin == 0 {
+			seg.pin = seg.first
+		}
 	}
-	return nil
+	for _, seg := range slices.Concat(left, j.segments) {
+		if seg.pin > 0 {
+			upTo = min(upTo, seg.pin-1)
+		}
+	}
+	return upTo
 }

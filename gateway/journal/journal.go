@@ -8,7 +8,8 @@
 // the kernel may have dropped the pages that it could not write; and no process ever
 // writes to a file of an earlier one. A tail torn by a crash is passed over; damage is
 // passed over loudly, the good records around it are used, and the file is kept in
-// quarantine. One process at a time holds the directory.
+// quarantine. A disk that hangs holds up Run and Release and nobody else. One process at
+// a time holds the directory.
 package journal
 
 import (
@@ -33,7 +34,8 @@ type Options struct {
 	// SegmentBytes is about how long one file grows; a file is removed when all of it
 	// has been passed on.
 	SegmentBytes int64 `yaml:"segment_bytes"`
-	// Queue bounds how many Append calls wait for a sync; beyond it ErrBusy.
+	// Queue bounds how many Append calls wait for a sync; beyond it, and beyond 64 MiB
+	// of their payloads, ErrBusy.
 	Queue int `yaml:"queue"`
 }
 
@@ -79,6 +81,10 @@ var (
 // MaxPayload is the longest payload, in bytes.
 const MaxPayload = 32 << 20
 
+// maxWaiting bounds the memory of those who wait while the disk hangs. One request may
+// exceed it where no other waits.
+const maxWaiting = 64 << 20
+
 // Position is a place in the journal: payloads are numbered from 1 and numbers
 // are never used again, also not after a restart.
 type Position uint64
@@ -90,33 +96,6 @@ type Entry struct {
 	Payload  []byte
 	// Err says why the payload cannot be read any more.
 	Err error
-}
-
-// File is what a journal needs of a file; tests put failing disks behind it.
-type File interface {
-	Write(p []byte) (int, error)
-	ReadAt(p []byte, off int64) (int, error)
-	Truncate(size int64) error
-	Sync() error
-	Close() error
-}
-
-// Disk opens the files of a journal. OS is the real one.
-type Disk struct {
-	// Create makes a new file for appending and reading.
-	Create func(path string) (File, error)
-	// SyncDir makes creations and removals in a directory durable.
-	SyncDir func(path string) error
-}
-
-// OS is the operating system's disk.
-func OS() Disk {
-	return Disk{
-		Create: func(path string) (File, error) {
-			return os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o600)
-		},
-		SyncDir: syncDir,
-	}
 }
 
 // Deps are what a Journal is given.
@@ -138,12 +117,23 @@ type Journal struct {
 	// session tells this process's segments from those of earlier ones.
 	session uint64
 
+	// files is held over what is done to files that are not written to any more, one
+	// such thing at a time. It is taken before mu.
+	files  sync.Mutex
+	noted  Position // the mark on the disk
+	ailing bool     // the last Release failed
+
+	// mu is never held over an operation on the disk: whoever asks while the disk hangs
+	// gets an answer (TestHangingDiskHoldsUpNobody).
 	mu          sync.Mutex
 	segments    []*segment // oldest first
+	left        []*segment // released, and still on the disk
 	tail        *segment   // the last one, if it is this process's and grows
 	writing     *segment   // under a write now: it must not be removed
+	floor       Position   // below it there may be numbers that could not be read
 	released    Position
 	quarantined int64
+	waiting     int64     // bytes of the requests whose fate is not told
 	refused     time.Time // when the disk had no room, until it has some
 	lacked      int64     // bytes of the smallest callback that did not fit the bound, or 0
 	failed      error
@@ -164,8 +154,8 @@ type request struct {
 type Report struct {
 	// Payloads are those not yet released.
 	Payloads int
-	// Torn counts bytes of an unfinished last record, Damaged those of damage with
-	// good records behind it. The files move to the quarantine directory when what is
+	// Torn counts bytes of unfinished ends, as a crash leaves them, Damaged those of all
+	// else that cannot be read. The files move to the quarantine directory when what is
 	// good in them has been released.
 	Torn, Damaged int64
 }
@@ -244,8 +234,13 @@ func (j *Journal) submit(r *request) error {
 	if err := j.refuse(); err != nil && (!r.moved || !errors.Is(err, ErrFull)) {
 		return err
 	}
+	n := r.bytes()
+	if j.waiting > 0 && j.waiting+n > maxWaiting {
+		return ErrBusy
+	}
 	select {
 	case j.in <- r:
+		j.waiting += n
 		return nil
 	default:
 		return ErrBusy
@@ -308,8 +303,12 @@ func (j *Journal) Stats() Stats {
 	return s
 }
 
+// bytes is what the files take, those included that should be gone. j.mu is held.
 func (j *Journal) bytes() (n int64) {
 	for _, seg := range j.segments {
+		n += seg.size
+	}
+	for _, seg := range j.left {
 		n += seg.size
 	}
 	return n
@@ -327,15 +326,19 @@ func (j *Journal) oldest() time.Time {
 
 // Close lets go of the directory. Run must have returned.
 func (j *Journal) Close() error {
+	j.files.Lock()
+	defer j.files.Unlock()
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	if j.closed {
+		j.mu.Unlock()
 		return nil
 	}
 	j.closed = true
+	segments := j.segments
+	j.mu.Unlock()
 	var errs []error
-	for _, seg := range j.segments {
-		errs = append(errs, seg.file.Close())
+	for _, seg := range segments {
+		errs = append(errs, seg.close())
 	}
 	return errors.Join(append(errs, j.lock.Close())...)
 }

@@ -208,13 +208,15 @@ func reopen(t *testing.T, name string, b []byte) ([]string, journal.Report) {
 func TestCutAtEveryByte(t *testing.T) {
 	b, name := fixture(t)
 	prefixes := map[string]bool{"": true, "first": true, "first|second-a|second-b": true, "first|second-a|second-b|third": true}
-	for cut := range b {
-		got, report := reopen(t, name, b[:cut])
-		if !prefixes[strings.Join(got, "|")] {
-			t.Fatalf("cut at %d: read %q, not a prefix of whole callbacks", cut, got)
-		}
-		if report.Damaged != 0 {
-			t.Fatalf("cut at %d: reported as damage: %+v", cut, report)
+	for _, name := range []string{name, legacyName} {
+		for cut := range b {
+			got, report := reopen(t, name, b[:cut])
+			if !prefixes[strings.Join(got, "|")] {
+				t.Fatalf("cut at %d: read %q, not a prefix of whole callbacks", cut, got)
+			}
+			if report.Damaged != 0 {
+				t.Fatalf("cut at %d: reported as damage: %+v", cut, report)
+			}
 		}
 	}
 }
@@ -225,7 +227,7 @@ func TestDamageAtEveryByte(t *testing.T) {
 	b, name := fixture(t)
 	written := map[string]bool{"first": true, "second-a": true, "second-b": true, "third": true}
 	for i := range b {
-		for _, bit := range []byte{0x01, 0x80} {
+		for bit, name := range map[byte]string{0x01: name, 0x80: name, 0x10: legacyName} {
 			bad := append([]byte(nil), b...)
 			bad[i] ^= bit
 			got, report := reopen(t, name, bad)
@@ -690,7 +692,8 @@ func TestAnyHistory(t *testing.T) {
 func FuzzOpen(f *testing.F) {
 	f.Add([]byte("paybell1\x00\x00\x00\x00\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		reopen(t, "00000000000000000001.journal", b)
+		reopen(t, legacyName, b)
+		reopen(t, "00000000000000000001-6d61726b73656564000000000000002a.journal", b)
 	})
 }
 

@@ -37,7 +37,7 @@ type powerFile struct {
 
 func (d *powerDisk) disk() journal.Disk {
 	disk := journal.OS()
-	create, syncDir := disk.Create, disk.SyncDir
+	create, syncDir, writeFile, rename, remove := disk.Create, disk.SyncDir, disk.WriteFile, disk.Rename, disk.Remove
 	disk.Create = func(path string) (journal.File, error) {
 		f := &powerFile{d: d}
 		return f, d.do(func() (err error) {
@@ -57,6 +57,9 @@ func (d *powerDisk) disk() journal.Disk {
 			return syncDir(path)
 		})
 	}
+	disk.WriteFile = func(path string, b []byte) error { return d.do(func() error { return writeFile(path, b) }) }
+	disk.Rename = func(from, to string) error { return d.do(func() error { return rename(from, to) }) }
+	disk.Remove = func(path string) error { return d.do(func() error { return remove(path) }) }
 	return disk
 }
 
@@ -158,9 +161,12 @@ func TestWhatWasConfirmedSurvivesPowerLossAtEveryOperation(t *testing.T) {
 				if !d.dark {
 					break
 				}
-				j, _, err := journal.Open(d.survivors(t, luck), small(), deps(journal.OS()))
+				j, report, err := journal.Open(d.survivors(t, luck), small(), deps(journal.OS()))
 				if err != nil {
 					t.Fatalf("cut at %d: open: %v", cuts, err)
+				}
+				if report.Damaged != 0 {
+					t.Fatalf("cut at %d: %+v, although nothing is damaged", cuts, report)
 				}
 				got := all(t, j)
 				if err := j.Close(); err != nil {
@@ -168,7 +174,7 @@ func TestWhatWasConfirmedSurvivesPowerLossAtEveryOperation(t *testing.T) {
 				}
 				checkSurvivors(t, cuts, got, confirmed, released, written)
 			}
-			if cuts < 40 {
+			if cuts < 50 {
 				t.Fatalf("only %d operations: the run does too little", cuts)
 			}
 		})
@@ -202,11 +208,14 @@ func powerRun(t *testing.T, d *powerDisk) (confirmed, released int, written []st
 			}
 			confirmed = len(written)
 			if n%3 == 2 {
-				upTo := confirmed - 2
-				if err := j.Release(journal.Position(upTo)); err != nil { //nolint:gosec // never negative
-					t.Fatal(err)
+				released = confirmed - 2
+				if err := j.Release(journal.Position(released)); err != nil { //nolint:gosec // never negative
+					if !errors.Is(err, errPower) {
+						t.Fatal(err)
+					}
+					stop()
+					return confirmed, released, written
 				}
-				released = upTo
 			}
 		}
 		stop()

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"syscall"
 )
 
@@ -22,18 +21,29 @@ func (j *Journal) recover() (Report, error) {
 	if err != nil {
 		return report, err
 	}
-	j.released = released
+	j.released, j.noted = released, released
 	paths, err := segmentPaths(j.dir)
 	if err != nil {
 		return report, err
 	}
-	segments, err := loadAll(paths)
-	if err != nil {
+	// From here on Close lets go of them.
+	if j.segments, err = loadAll(j.disk, paths); err != nil {
 		return report, err
 	}
-	for _, seg := range segments {
+	var kept []*segment
+	var damaged []string
+	var errs []error
+	for _, seg := range j.segments {
 		report.Torn += seg.torn
 		report.Damaged += seg.damaged
+		errs = append(errs, seg.err)
+		if seg.damaged > 0 {
+			damaged = append(damaged, filepath.Base(seg.path))
+			seg.pin = seg.gap(j.released + 1)
+			// Two payloads of one number would be taken for one, should those that are
+			// lost now be readable the next time.
+			j.floor = max(j.floor, seg.end()+Position(seg.size/headerLen)+1) //nolint:gosec // never negative
+		}
 		if len(seg.records) == 0 || seg.end() <= j.released+1 {
 			// Nothing in it can be read, or all of it was released.
 			if err := j.retire(seg); err != nil {
@@ -41,19 +51,17 @@ func (j *Journal) recover() (Report, error) {
 			}
 			continue
 		}
-		if seg.file, err = os.Open(seg.path); err != nil {
-			return report, fmt.Errorf("journal: open segment: %w", err)
-		}
-		j.segments = append(j.segments, seg)
+		kept = append(kept, seg)
 		report.Payloads += len(seg.records) - seg.index(j.released+1)
 	}
+	j.segments = kept
 	if err := j.countQuarantine(); err != nil {
 		return report, fmt.Errorf("journal: read the quarantine: %w", err)
 	}
 	switch {
-	case report.Damaged > 0:
+	case len(damaged) > 0:
 		j.log.Error("journal is damaged: what cannot be read stays in its quarantine directory and the rest is used",
-			"damaged_bytes", report.Damaged, "torn_bytes", report.Torn, "dir", j.dir)
+			"files", damaged, "damaged_bytes", report.Damaged, "torn_bytes", report.Torn, "dir", j.dir, "err", errors.Join(errs...))
 	case report.Torn > 0:
 		j.log.Warn("journal ends in an unfinished record, as a crash leaves it; nothing in it was confirmed",
 			"torn_bytes", report.Torn, "dir", j.dir)
@@ -63,64 +71,116 @@ func (j *Journal) recover() (Report, error) {
 
 // segmentPaths lists the segments, oldest first.
 func segmentPaths(dir string) ([]string, error) {
-	paths, err := filepath.Glob(filepath.Join(dir, "*"+segmentExt))
+	entries, err := os.ReadDir(dir) // sorted, and unlike Glob it says when it cannot read
 	if err != nil {
 		return nil, fmt.Errorf("journal: list segments: %w", err)
 	}
-	for _, path := range paths {
-		if _, ok := segmentFirst(filepath.Base(path)); !ok {
+	var paths []string
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) != segmentExt {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		if _, _, ok := parseName(e.Name()); !ok {
 			return nil, fmt.Errorf("journal: %s is no segment of a journal: move it away", path)
 		}
+		paths = append(paths, path)
 	}
-	slices.Sort(paths)
 	return paths, nil
 }
 
-// loadAll scans segments. One that was removed since it was listed is left out.
-func loadAll(paths []string) ([]*segment, error) {
-	var segments []*segment
+// loadAll reads segments and leaves their files open. One that was removed since it was
+// listed is left out.
+func loadAll(disk Disk, paths []string) (segments []*segment, err error) {
 	for _, path := range paths {
-		b, err := os.ReadFile(path)
+		seg, err := load(disk, path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("journal: read segment: %w", err)
+			return segments, fmt.Errorf("journal: read segment: %w", err)
 		}
-		first, _ := segmentFirst(filepath.Base(path)) // segmentPaths lists no other
-		s := scan(b, first)
-		segments = append(segments, &segment{
-			path: path, first: first, salt: s.salt, records: s.records,
-			size: int64(len(b)), torn: int64(len(b)) - s.good, damaged: s.damaged,
-		})
+		segments = append(segments, seg)
 	}
 	for i, seg := range segments[:max(0, len(segments)-1)] {
-		if seg.torn > 0 && segments[i+1].salt.session == seg.salt.session {
+		switch next := segments[i+1]; {
+		case seg.headless:
+			// What a crash leaves without a header is gone before the next is begun.
+			seg.damaged, seg.torn = max(seg.damaged+seg.torn, fileHeaderLen), 0
+		case seg.torn > 0 && next.salt.session == seg.salt.session:
 			seg.damaged, seg.torn = seg.damaged+seg.torn, 0 // it was whole when the next was begun
 		}
 	}
 	return segments, nil
 }
 
-// scanned is what a segment's bytes hold.
-type scanned struct {
-	salt    salt
-	records []record
-	good    int64 // everything before it is records or damage between them
-	damaged int64 // bytes that have good records behind them
+// load reads a segment as far as the disk gives it; an error says that it was not tried.
+func load(disk Disk, path string) (*segment, error) {
+	first, named, _ := parseName(filepath.Base(path)) // segmentPaths lists no other
+	f, size, err := disk.Open(path)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || !aboutFile(err) {
+			return nil, err
+		}
+		seg := &segment{path: path, first: first, headless: true, damaged: fileHeaderLen, err: err}
+		if info, err := os.Lstat(path); err == nil {
+			seg.damaged = max(seg.damaged, info.Size())
+		}
+		return seg, nil
+	}
+	b, bad, err := readAll(f, make([]byte, size))
+	s := scan(b, first, named)
+	seg := &segment{
+		path: path, file: f, first: first, salt: s.salt, records: s.records, headless: s.headless,
+		size: int64(len(b)), torn: int64(len(b)) - s.good, damaged: s.damaged, err: err,
+	}
+	switch {
+	case bad > 0: // a crash leaves nothing that cannot be read
+		seg.damaged, seg.torn = max(seg.damaged+seg.torn, bad), 0
+	case s.headless && len(b) > fileHeaderLen && len(bytes.Trim(b, "\x00")) > 0:
+		// What a crash leaves without a header is short, or zeros.
+		seg.damaged, seg.torn = seg.damaged+seg.torn, 0
+	}
+	return seg, nil
 }
 
-// scan finds every whole record. A callback whose last record is missing at the very
-// end was never acknowledged and is left out; behind damage whatever is good counts.
-func scan(b []byte, first Position) scanned {
+// scanned is what a segment's bytes hold.
+type scanned struct {
+	salt     salt
+	headless bool
+	records  []record
+	good     int64 // everything before it is records or damage between them
+	damaged  int64 // bytes that have good records behind them
+}
+
+// scan finds every whole record. Where the header cannot be read, what the file's name
+// says counts.
+func scan(b []byte, first Position, named *salt) scanned {
 	s, whole, ok := saltOf(b)
-	if !ok {
-		return scanned{}
+	out := scanned{salt: s, headless: !ok}
+	if !ok && named != nil {
+		out.salt = *named
 	}
-	out := scanned{salt: s, good: fileHeaderLen}
-	if !whole {
-		out.damaged = copyLen
+	if len(b) < fileHeaderLen || !ok && named == nil {
+		return out
 	}
+	out.collect(b, first)
+	switch {
+	case !ok && len(out.records) == 0:
+		out.good, out.damaged = 0, 0
+	case !ok:
+		out.damaged += fileHeaderLen
+	case !whole:
+		out.damaged += copyLen
+	}
+	return out
+}
+
+// collect finds the records behind the header. A callback whose last record is missing
+// at the very end was never acknowledged and is left out; behind damage whatever is good
+// counts.
+func (out *scanned) collect(b []byte, first Position) {
+	out.good = fileHeaderLen
 	next := first
 	var group []record // of a callback whose last record has not been met
 	off := int64(fileHeaderLen)
@@ -129,7 +189,7 @@ func scan(b []byte, first Position) scanned {
 		if !ok || r.position < next {
 			behind, found := out.salt.find(b, off+1, next)
 			if !found {
-				return out
+				return
 			}
 			out.damaged += behind - off
 			out.records, group = append(out.records, group...), nil
@@ -145,7 +205,6 @@ func scan(b []byte, first Position) scanned {
 			out.good = off
 		}
 	}
-	return out
 }
 
 // find looks for the next whole record at or behind off.
@@ -197,7 +256,12 @@ func Inspect(dir string) (Inspection, error) {
 	if err != nil {
 		return out, err
 	}
-	segments, err := loadAll(paths)
+	segments, err := loadAll(OS(), paths)
+	defer func() {
+		for _, seg := range segments {
+			_ = seg.close() // it was only read
+		}
+	}()
 	if err != nil {
 		return out, err
 	}

@@ -3,6 +3,7 @@ package journal
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -14,9 +15,10 @@ import (
 )
 
 // A segment begins with fileMagic, 8 random bytes, 8 of the process that writes it
-// and a CRC-32C of all, twice, so that no single damage costs a whole file. The random
-// bytes become the mark and the CRC's start value of its records, so that no payload
-// can be made up that looks like a record when the reader searches behind damage. A
+// and a CRC-32C of all, twice. The random bytes become the mark and the CRC's start
+// value of its records, so that no payload can be made up that looks like a record when
+// the reader searches behind damage. Both are in the file's name too, behind the number
+// of its first record: no damage to the file's beginning costs what is behind it. A
 // process begins a segment when the last is whole, so an unfinished end is what a
 // crash left where the next segment is another process's, and damage where it is not.
 //
@@ -33,6 +35,7 @@ import (
 const (
 	headerLen     = 29
 	fileMagic     = "paybell1"
+	saltLen       = 16
 	copyLen       = 28
 	fileHeaderLen = 2 * copyLen
 	segmentExt    = ".journal"
@@ -56,8 +59,19 @@ type salt struct {
 	session    uint64
 }
 
+func newSalt(session uint64) salt {
+	b := binary.BigEndian.AppendUint64(nil, random())
+	return readSalt(binary.BigEndian.AppendUint64(b, session))
+}
+
 func readSalt(b []byte) salt {
 	return salt{binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint64(b[8:])}
+}
+
+func (s salt) bytes() []byte {
+	b := binary.BigEndian.AppendUint32(nil, s.mark)
+	b = binary.BigEndian.AppendUint32(b, s.seed)
+	return binary.BigEndian.AppendUint64(b, s.session)
 }
 
 // saltOf reads a segment's header; whole is false when one of its copies is
@@ -78,14 +92,12 @@ func saltOf(b []byte) (s salt, whole, ok bool) {
 	return s, good == 2, good > 0
 }
 
-// newHeader is the start of a new segment.
-func newHeader(session uint64) ([]byte, salt) {
+// header is the start of a segment.
+func (s salt) header() []byte {
 	b := append(make([]byte, 0, fileHeaderLen), fileMagic...)
-	b = binary.BigEndian.AppendUint64(b, random())
-	b = binary.BigEndian.AppendUint64(b, session)
-	s := readSalt(b[len(fileMagic):])
+	b = append(b, s.bytes()...)
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-	return append(b, b...), s
+	return append(b, b...)
 }
 
 func random() uint64 {
@@ -106,6 +118,43 @@ type segment struct {
 	// torn and damaged count what cannot be read of the file, as Report does. A
 	// segment that has any is kept in the quarantine once it is released.
 	torn, damaged int64
+	// headless: not even its header can be read, and err is why the disk did not give it.
+	headless bool
+	err      error
+	// pin is the first position whose bytes only this file has any more, or 0. The mark
+	// on the disk stays below it until the file is in the quarantine: the next process
+	// may find nothing wrong with it and remove it.
+	pin Position
+}
+
+// gap is the first number from p on that none of the records has.
+func (s *segment) gap(p Position) Position {
+	p = max(p, s.first)
+	for _, r := range s.records[s.index(p):] {
+		if r.position != p {
+			break
+		}
+		p++
+	}
+	return p
+}
+
+// lose says that a record has to stay in this file.
+func (s *segment) lose(r record) {
+	s.damaged += headerLen + r.length
+	if s.pin == 0 || r.position < s.pin {
+		s.pin = r.position
+	}
+}
+
+// close lets go of the file.
+func (s *segment) close() error {
+	if s.file == nil {
+		return nil
+	}
+	f := s.file
+	s.file = nil
+	return f.Close()
 }
 
 // end is the position after the last record.
@@ -203,17 +252,27 @@ func (s *segment) read(r record) ([]byte, error) {
 	return payload, nil
 }
 
-func segmentName(first Position) string {
-	return fmt.Sprintf("%020d%s", uint64(first), segmentExt)
+func segmentName(first Position, s salt) string {
+	return fmt.Sprintf("%020d-%x%s", uint64(first), s.bytes(), segmentExt)
 }
 
-func segmentFirst(name string) (Position, bool) {
-	digits, ok := strings.CutSuffix(name, segmentExt)
+// parseName reads a segment's name. Earlier versions put no salt into it.
+func parseName(name string) (first Position, named *salt, ok bool) {
+	stem, ok := strings.CutSuffix(name, segmentExt)
+	digits, hexed, salted := strings.Cut(stem, "-")
 	if !ok || len(digits) != 20 {
-		return 0, false
+		return 0, nil, false
 	}
 	n, err := strconv.ParseUint(digits, 10, 64)
-	return Position(n), err == nil
+	if err != nil || !salted {
+		return Position(n), nil, err == nil
+	}
+	b, err := hex.DecodeString(hexed)
+	if err != nil || len(b) != saltLen {
+		return 0, nil, false
+	}
+	s := readSalt(b)
+	return Position(n), &s, true
 }
 
 func timeOf(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
