@@ -24,7 +24,12 @@ var errConfig = errors.New("configuration")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // the second signal ends the process at once
+	context.AfterFunc(ctx, func() {
+		// A person who interrupts again does not want to wait. An orchestrator that asks
+		// again does.
+		signal.Ignore(syscall.SIGTERM)
+		stop()
+	})
 	code := run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)

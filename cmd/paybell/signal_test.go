@@ -11,9 +11,9 @@ import (
 	"github.com/paybell/paybell/streams/streamstest"
 )
 
-// TestSecondSignalEndsTheProcessAtOnce: the first one lets it drain, and whoever does
-// not want to wait for that says so again.
-func TestSecondSignalEndsTheProcessAtOnce(t *testing.T) {
+// TestInterruptEndsADrainAtOnce: who interrupts a process that drains does not want to
+// wait for it. An orchestrator that asks again to end cuts nothing off.
+func TestInterruptEndsADrainAtOnce(t *testing.T) {
 	s := newStack(t, streamstest.Redis(t, streamstest.AOF("everysec")...).Addr(), "unused")
 	p := s.startAt("gateway", freeAddress(t), "--set", "gateway.drain_delay=5m")
 	ready := func() int {
@@ -28,22 +28,28 @@ func TestSecondSignalEndsTheProcessAtOnce(t *testing.T) {
 		defer resp.Body.Close()
 		return resp.StatusCode
 	}
-	signal := func() {
+	signal := func(s syscall.Signal) {
 		t.Helper()
-		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		if err := p.cmd.Process.Signal(s); err != nil {
 			t.Fatal(err)
 		}
 	}
 	waitUntil(t, 20*time.Second, "the gateway is ready", func() bool { return ready() == http.StatusOK })
-	signal()
+	signal(syscall.SIGTERM)
 	waitUntil(t, 20*time.Second, "the gateway drains", func() bool { return ready() == http.StatusServiceUnavailable })
-	signal()
+	for range 20 {
+		signal(syscall.SIGTERM)
+		if ready() != http.StatusServiceUnavailable {
+			t.Fatal("the second SIGTERM ended it")
+		}
+	}
+	signal(syscall.SIGINT)
 	ended := make(chan error, 1)
 	go func() { ended <- p.cmd.Wait() }()
 	select {
 	case err := <-ended:
 		exit, ok := errors.AsType[*exec.ExitError](err)
-		if !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+		if !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGINT {
 			t.Errorf("ended with %v, want by the signal", err)
 		}
 	case <-time.After(20 * time.Second):

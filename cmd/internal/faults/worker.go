@@ -5,6 +5,7 @@ package faults
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/paybell/paybell/handlers/effects"
@@ -13,26 +14,54 @@ import (
 )
 
 // Log passes the points between the steps of reading and settling.
-func (f *Faults) Log(l workers.Log) workers.Log { return &log{l, f} }
+func (f *Faults) Log(l workers.Log) workers.Log {
+	return &log{Log: l, f: f, held: map[int]belief{}}
+}
 
 type log struct {
 	workers.Log
 	f *Faults
+
+	mu sync.Mutex
+	// held are the leases that an owner without fencing has had.
+	held map[int]belief
 }
 
-// beliefTTL is for how long the owner without fencing believes in a lease that Redis
-// forgets much earlier.
-const beliefTTL = 20 * time.Second
+// belief is a lease, and since when it was not confirmed.
+type belief struct {
+	lease streams.Lease
+	since time.Time
+}
+
+// beliefTTL is for how long the owner without fencing believes in a lease that another
+// holds.
+const beliefTTL = 10 * time.Second
 
 // dawdle bounds the time that the handler of an owner without fencing takes.
-const dawdle = 100 * time.Millisecond
+const dawdle = 300 * time.Millisecond
 
-// LeaseTTL implements workers.Log.
-func (l *log) LeaseTTL() time.Duration {
-	if l.f.broken == "lease" {
-		return beliefTTL
+// Acquire implements workers.Log.
+func (l *log) Acquire(ctx context.Context, partition int) (streams.Lease, bool, error) {
+	lease, ok, err := l.Log.Acquire(ctx, partition)
+	if l.f.broken != "lease" || err != nil {
+		return lease, ok, err
 	}
-	return l.Log.LeaseTTL()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ok {
+		l.held[partition] = belief{lease, time.Now()}
+	} else if was, had := l.held[partition]; had && time.Since(was.since) < beliefTTL {
+		return was.lease, true, nil
+	}
+	return lease, ok, nil
+}
+
+// Release implements workers.Log.
+func (l *log) Release(ctx context.Context, lease streams.Lease) error {
+	l.mu.Lock()
+	delete(l.held, lease.Partition)
+	l.mu.Unlock()
+	return l.Log.Release(ctx, lease)
 }
 
 // Adopt implements workers.Log.
