@@ -19,23 +19,39 @@ DATABASE ?= sqlite
 # What the fault suite draws from; 0 draws a new one.
 SEED     ?= 0
 
+# How many packages are tested at once: tests mostly wait for leases and for disks.
+TESTS    ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
+
 # How many events `make bench-dedup` remembers.
 DEDUP_EVENTS ?= 1000000
 
-# The parts of `make test`, in order: what fails soonest comes first.
-PARTS := prepare build lint race oracles examples readme load-short soak-short judge faults-short faults-broken
+# The parts of `make test`, in order: what fails soonest comes first. Those of REST are
+# short, and run beside the faults, which wait more than they work.
+PARTS := prepare build lint race load-short soak-short beside faults-broken
+REST  := oracles examples readme judge
 
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# Makes parts one after another and says how long each took.
+define in-order
+@for part in $(1); do \
+	echo "== $$part"; start=$$SECONDS; \
+	$(MAKE) --no-print-directory $$part || { echo "== $$part failed after $$((SECONDS - start)) s" >&2; exit 1; }; \
+	echo "== $$part done in $$((SECONDS - start)) s"; \
+done
+endef
+
 .PHONY: test
 test: ## set up, then everything: lint, tests with -race on real servers, oracles, examples, README, load, soak, faults
-	@for part in $(PARTS); do \
-		echo "== $$part"; start=$$SECONDS; \
-		$(MAKE) --no-print-directory $$part || { echo "== $$part failed after $$((SECONDS - start)) s" >&2; exit 1; }; \
-		echo "== $$part done in $$((SECONDS - start)) s"; \
-	done
+	$(call in-order,$(PARTS))
+
+.PHONY: beside rest
+beside:
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target faults-short rest
+rest:
+	$(call in-order,$(REST))
 
 .PHONY: setup
 setup: ## install what the tests need (redis-server, PostgreSQL, Node, Python), or name what is missing
@@ -62,7 +78,7 @@ unit: ## quick tests; those that need a server that is not installed skip
 
 .PHONY: race
 race: bin/gotestsum ## all tests with -race on real servers; a skipped test fails
-	CGO_ENABLED=1 PAYBELL_REQUIRE_SERVERS=1 .ci/gotest.sh -race -timeout 5m ./...
+	CGO_ENABLED=1 PAYBELL_REQUIRE_SERVERS=1 .ci/gotest.sh -race -p $(TESTS) -timeout 5m ./...
 
 .PHONY: oracles
 oracles: bin/gotestsum ## check our verifiers and signers against the providers' own SDKs
@@ -135,12 +151,12 @@ judge: bin/gotestsum ## test the fault suite's proxy, traffic and judge themselv
 	PAYBELL_REQUIRE_SERVERS=1 .ci/gotest.sh -C loadtest ./...
 
 .PHONY: faults
-faults: paybell-faults ## ten minutes of everything that goes wrong, at least 20 kills at each point (SEED repeats a run)
-	$(FAULTS) -duration 10m -rate 360 -least 20 -seed $(SEED)
+faults: paybell-faults ## ten minutes of everything that goes wrong, to 200,000 callbacks and 20 kills at each point (SEED repeats a run)
+	$(FAULTS) -duration 10m -rate 380 -callbacks 200000 -kills 200 -least 20 -seed $(SEED)
 
 .PHONY: faults-short
 faults-short: paybell-faults ## two minutes of it, by a new seed each time
-	$(FAULTS) -duration 2m -rate 250 -seed $(SEED)
+	$(FAULTS) -duration 2m -rate 250 -callbacks 10000 -kills 50 -least 1 -seed $(SEED)
 
 .PHONY: faults-broken
 faults-broken: paybell-faults ## break each promise on purpose and see that the suite notices

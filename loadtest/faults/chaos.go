@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/paybell/paybell/loadtest/faults/proxy"
+	"github.com/paybell/paybell/loadtest/faults/traffic"
 	"github.com/paybell/paybell/loadtest/server"
 )
 
@@ -24,6 +25,9 @@ type fault struct {
 	name string
 	do   func(ctx context.Context, c *chaos) error
 }
+
+// errNotPossible is a fault's for which there is nothing to do it to here and now.
+var errNotPossible = errors.New("not possible")
 
 // chaos does faults one after another, in an order that the seed draws.
 type chaos struct {
@@ -46,6 +50,9 @@ func faults() []fault {
 			fault{string(m) + " before the gateways", between("gateway", m)},
 			fault{string(m) + " before the workers", between("worker", m)})
 	}
+	for _, m := range []proxy.Mode{proxy.Refuse, proxy.LostReply, proxy.LostCommit, proxy.BlackHole, proxy.Delay} {
+		deck = append(deck, fault{string(m) + " before PostgreSQL", beforeSQL(m)})
+	}
 	return append(deck,
 		// Twice: this is where the journal is at work.
 		fault{"black hole before the gateways", between("gateway", proxy.BlackHole)},
@@ -57,16 +64,36 @@ func faults() []fault {
 		fault{"postgres restarted", postgresRestarted},
 		fault{"worker frozen beyond its lease", frozen("worker", leaseTTL+time.Second)},
 		fault{"gateway frozen", frozen("gateway", time.Second)},
+		fault{"redis frozen", serverFrozen("redis")},
+		fault{"postgres frozen", serverFrozen("postgres")},
+		fault{"an order makes its handler panic", sicken(traffic.Panics)},
 		fault{"OOM", settings("maxmemory", "1mb", "0")},
 		fault{"READONLY", readOnly},
 		fault{"MISCONF", misconf},
 		fault{"journal's disk full", diskFull},
+		fault{"journal's quota full", quotaFull},
 		fault{"group destroyed", groupDestroyed},
 		fault{"pending entry deleted", pendingDeleted},
 		fault{"a partition's key overwritten", keyOverwritten},
 		fault{"a gateway's clock moved", clockMoved},
 		fault{"redis's clock moved", redisClockMoved},
 	)
+}
+
+// slowPoison takes half a minute to die, so that every second round begins with it.
+var slowPoison = []fault{
+	{"an order makes its handler hang", sicken(traffic.Hangs)},
+	{"an order kills its worker", sicken(traffic.Kills)},
+}
+
+// begin does what every second round begins with.
+func (c *chaos) begin(ctx context.Context) error {
+	for _, f := range slowPoison {
+		if err := c.do(ctx, f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // run draws from shuffled decks until the time is over.
@@ -81,13 +108,26 @@ func (c *chaos) run(ctx context.Context, until time.Time) error {
 		}
 		f := c.deck[0]
 		c.deck = c.deck[1:]
-		if err := f.do(ctx, c); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("fault %q: %w", f.name, err)
+		if err := c.do(ctx, f); err != nil {
+			return err
 		}
-		c.st.tally.fault(f.name)
 		if !pause(ctx, 200*time.Millisecond+rand2(c.rand, 800*time.Millisecond)) {
 			return nil
 		}
+	}
+	return nil
+}
+
+// do does one fault and counts it, or that it was not possible.
+func (c *chaos) do(ctx context.Context, f fault) error {
+	err := f.do(ctx, c)
+	switch {
+	case err == nil:
+		c.st.tally.fault(f.name)
+	case errors.Is(err, errNotPossible):
+		c.st.tally.notPossible(f.name)
+	case ctx.Err() == nil:
+		return fmt.Errorf("fault %q: %w", f.name, err)
 	}
 	return nil
 }
@@ -106,16 +146,34 @@ func (c *chaos) slotsOf(kind string) []*slot {
 	return out
 }
 
+// between puts a mode between processes of a kind and Redis for a while.
 func between(kind string, m proxy.Mode) func(context.Context, *chaos) error {
+	return through(kind, m, func(s *slot) *proxy.Proxy { return s.proxy })
+}
+
+// beforeSQL puts a mode between workers and PostgreSQL.
+func beforeSQL(m proxy.Mode) func(context.Context, *chaos) error {
+	return through("worker", m, func(s *slot) *proxy.Proxy { return s.sql })
+}
+
+func through(kind string, m proxy.Mode, of func(s *slot) *proxy.Proxy) func(context.Context, *chaos) error {
 	return func(ctx context.Context, c *chaos) error {
 		slots := c.slotsOf(kind)
 		for _, s := range slots {
-			s.proxy.Set(m)
+			of(s).Set(m)
 		}
 		pause(ctx, 600*time.Millisecond+rand2(c.rand, 900*time.Millisecond))
 		for _, s := range slots {
-			s.proxy.Set(proxy.Pass)
+			of(s).Set(proxy.Pass)
 		}
+		return nil
+	}
+}
+
+// sicken makes the next order one that the group points can do nothing with.
+func sicken(kind traffic.Poison) func(context.Context, *chaos) error {
+	return func(_ context.Context, c *chaos) error {
+		c.st.sender.Sicken(kind)
 		return nil
 	}
 }
@@ -127,12 +185,18 @@ func powerLost(ctx context.Context, c *chaos) error {
 		s.proxy.Set(proxy.Refuse)
 	}
 	pause(ctx, 500*time.Millisecond+rand2(c.rand, 500*time.Millisecond))
+	cut := 0
 	for _, s := range slots {
-		s.cutPower()
+		if s.cutPower() {
+			cut++
+		}
 	}
 	pause(ctx, 300*time.Millisecond)
 	for _, s := range slots {
 		s.proxy.Set(proxy.Pass)
+	}
+	if cut == 0 { // they were dead already
+		return errNotPossible
 	}
 	return nil
 }
@@ -140,15 +204,34 @@ func powerLost(ctx context.Context, c *chaos) error {
 func frozen(kind string, d time.Duration) func(context.Context, *chaos) error {
 	return func(ctx context.Context, c *chaos) error {
 		slots := c.slotsOf(kind)
-		slots[0].freeze(ctx, d)
+		if !slots[0].freeze(ctx, d) {
+			return errNotPossible
+		}
+		return nil
+	}
+}
+
+// serverFrozen stops a server for some seconds.
+func serverFrozen(kind string) func(context.Context, *chaos) error {
+	return func(ctx context.Context, c *chaos) error {
+		p, postgres := c.st.servers()
+		if kind == "postgres" {
+			p = postgres
+		}
+		p.Freeze()
+		pause(ctx, 2*time.Second+rand2(c.rand, 2*time.Second))
+		p.Thaw()
 		return nil
 	}
 }
 
 // gone ends a server the hard or the soft way.
-func (c *chaos) gone(p *server.Process, kind string, hard bool) {
-	c.st.tally.resident(kind, highWater(p.PID()))
+func (c *chaos) gone(ctx context.Context, p *server.Process, kind string, hard bool) {
+	c.st.sample()
 	if hard {
+		for wait := 0; wait < 1000 && c.st.inFlight() == 0; wait++ {
+			pause(ctx, time.Millisecond)
+		}
 		inFlight := c.st.inFlight() > 0
 		p.Kill()
 		c.st.tally.killed(kind, atRandom, inFlight)
@@ -161,23 +244,33 @@ func (c *chaos) gone(p *server.Process, kind string, hard bool) {
 	p.Stop()
 }
 
-func redisKilled(ctx context.Context, c *chaos) error    { return c.redisAway(ctx, true) }
-func redisRestarted(ctx context.Context, c *chaos) error { return c.redisAway(ctx, false) }
+func redisKilled(ctx context.Context, c *chaos) error {
+	return c.redisAway(ctx, true, rand2(c.rand, time.Second))
+}
 
-func (c *chaos) redisAway(ctx context.Context, hard bool) error {
+func redisRestarted(ctx context.Context, c *chaos) error {
+	return c.redisAway(ctx, false, rand2(c.rand, time.Second))
+}
+
+func (c *chaos) redisAway(ctx context.Context, hard bool, d time.Duration) error {
 	p, _ := c.st.servers()
-	c.gone(p, "redis", hard)
-	pause(ctx, rand2(c.rand, time.Second))
+	c.gone(ctx, p, "redis", hard)
+	pause(ctx, d)
 	return c.st.startRedis(context.WithoutCancel(ctx))
 }
 
-func postgresKilled(ctx context.Context, c *chaos) error    { return c.postgresAway(ctx, true) }
-func postgresRestarted(ctx context.Context, c *chaos) error { return c.postgresAway(ctx, false) }
+func postgresKilled(ctx context.Context, c *chaos) error {
+	return c.postgresAway(ctx, true, rand2(c.rand, time.Second))
+}
 
-func (c *chaos) postgresAway(ctx context.Context, hard bool) error {
+func postgresRestarted(ctx context.Context, c *chaos) error {
+	return c.postgresAway(ctx, false, rand2(c.rand, time.Second))
+}
+
+func (c *chaos) postgresAway(ctx context.Context, hard bool, d time.Duration) error {
 	_, p := c.st.servers()
-	c.gone(p, "postgres", hard)
-	pause(ctx, rand2(c.rand, time.Second))
+	c.gone(ctx, p, "postgres", hard)
+	pause(ctx, d)
 	return c.st.startPostgres(context.WithoutCancel(ctx))
 }
 
@@ -222,8 +315,8 @@ func misconf(ctx context.Context, c *chaos) error {
 // diskFull fills the disk under the first gateway's journal while that gateway has
 // nothing but its journal.
 func diskFull(ctx context.Context, c *chaos) error {
-	if c.st.mounted == "" {
-		return nil
+	if c.st.mounted == "" { // not everybody may mount one
+		return errNotPossible
 	}
 	filler := filepath.Join(c.st.mounted, "filler")
 	var free syscall.Statfs_t
@@ -241,6 +334,34 @@ func diskFull(ctx context.Context, c *chaos) error {
 	pause(ctx, 1500*time.Millisecond)
 	s.proxy.Set(proxy.Pass)
 	return os.RemoveAll(filler)
+}
+
+// quotaFull keeps Redis from the second gateway until its journal has used up its quota
+// and callbacks are refused.
+func quotaFull(ctx context.Context, c *chaos) error {
+	const enough, most = 50, 20 * time.Second
+	s := c.st.slots[1]
+	s.proxy.Set(proxy.Refuse)
+	defer s.proxy.Set(proxy.Pass)
+	refused, last, known := 0, 0, false
+	for began := time.Now(); refused < enough && time.Since(began) < most && pause(ctx, 200*time.Millisecond); {
+		now, err := s.metric(ctx, "paybell_journal_refused_callbacks_total")
+		if err != nil || int(now) < last { // it was killed, and begins anew
+			last, known = 0, true
+		}
+		if err != nil {
+			continue
+		}
+		if known {
+			refused += int(now) - last
+		}
+		last, known = int(now), true
+	}
+	if refused == 0 {
+		return errNotPossible
+	}
+	c.st.tally.journalFull(refused)
+	return nil
 }
 
 // streamKeys are the events streams of this run's prefix.
@@ -261,7 +382,11 @@ func groupDestroyed(ctx context.Context, c *chaos) error {
 	if err != nil {
 		return err
 	}
-	return c.st.direct.XGroupDestroy(ctx, keys[c.rand.IntN(len(keys))], builtin[c.rand.IntN(len(builtin))]).Err()
+	n, err := c.st.direct.XGroupDestroy(ctx, keys[c.rand.IntN(len(keys))], builtin[c.rand.IntN(len(builtin))]).Result()
+	if err == nil && n == 0 { // it was not there
+		err = errNotPossible
+	}
+	return err
 }
 
 // pendingDeleted deletes an entry that is pending for some group: its event may be
@@ -290,15 +415,18 @@ func pendingDeleted(ctx context.Context, c *chaos) error {
 		c.mu.Unlock()
 		return c.st.direct.XDel(ctx, key, pending[0].ID).Err()
 	}
-	return nil // nothing was pending
+	return errNotPossible // nothing was pending
 }
 
 // keyOverwritten writes over a key that every append of a partition needs, and puts it
 // back: that partition's callbacks have to wait, and no other's.
 func keyOverwritten(ctx context.Context, c *chaos) error {
 	keys, err := c.st.direct.Keys(ctx, "*:ledger").Result()
-	if err != nil || len(keys) == 0 {
+	if err != nil {
 		return err
+	}
+	if len(keys) == 0 {
+		return errNotPossible
 	}
 	key := keys[c.rand.IntN(len(keys))]
 	if _, err := c.st.direct.TxPipelined(context.WithoutCancel(ctx), func(tx redis.Pipeliner) error {

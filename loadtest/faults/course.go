@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -23,6 +22,10 @@ const (
 	roundTime = 50 * time.Second
 	// catchUp bounds that time.
 	catchUp = 3 * time.Minute
+	// settleWithin bounds how long the last callbacks may go on being refused.
+	settleWithin = 2 * time.Minute
+	// outage is for how long a server is away at the end of a round.
+	outage = 3 * time.Second
 	// again is how many old callbacks come once more after Redis lost its memory.
 	again = 500
 )
@@ -43,6 +46,9 @@ func (c *course) run(ctx context.Context) (*result, error) {
 	defer func() {
 		cancel()
 		_ = all.Wait() // what failed has been told
+		if c.sender != nil {
+			c.sender.Wait()
+		}
 	}()
 	var err error
 	if c.told, err = os.OpenFile(filepath.Join(c.dir, "told.jsonl"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600); err != nil {
@@ -74,6 +80,10 @@ func (c *course) run(ctx context.Context) (*result, error) {
 	}
 	tap := judge.NewTap(c.redisAddr(), prefix)
 	all.Go(func() error { return tap.Run(ctx) })
+	all.Go(func() error {
+		c.watch(ctx)
+		return nil
+	})
 
 	r, err := c.course(ctx, &all, tap)
 	return r, cause(err, failed)
@@ -97,11 +107,9 @@ func (c *course) spareAll(on bool) {
 
 func (c *course) course(ctx context.Context, all *errgroup.Group, tap *judge.Tap) (*result, error) {
 	began := time.Now()
-	sending, stopSending := context.WithCancel(ctx)
-	defer stopSending()
-	sent := make(chan error, 1)
+	stop, sent := make(chan struct{}), make(chan error, 1)
 	all.Go(func() error {
-		sent <- c.sender.Run(sending)
+		sent <- c.sender.Run(ctx, stop)
 		return nil
 	})
 	for round := 1; ; round++ {
@@ -112,30 +120,41 @@ func (c *course) course(ctx context.Context, all *errgroup.Group, tap *judge.Tap
 		if left <= 0 {
 			left = roundTime
 		}
-		c.spareAll(false)
+		if c.o.variant == "" && left >= roundTime && round%2 == 1 {
+			if err := c.chaos.begin(ctx); err != nil {
+				return nil, err
+			}
+		}
+		c.spareAll(c.o.calm)
 		if err := c.chaos.run(ctx, time.Now().Add(min(roundTime, left))); err != nil {
 			return nil, err
 		}
 		c.spareAll(true)
-		behind, err := c.caughtUp(ctx, false)
+		behind, err := c.recover(ctx, round)
 		if err != nil {
 			return nil, err
 		}
 		kills, least := c.tally.total()
-		fmt.Fprintf(os.Stderr, "faults: round %d: %d callbacks sent, %d accepted, %d kills, %d at the rarest point, caught up after %.1f s\n",
+		c.o.say("round %d: %d callbacks sent, %d accepted, %d kills, %d at the rarest point, caught up after %.1f s",
 			round, c.sender.Sent(), c.sender.Accepted(), kills, least, behind.Seconds())
 	}
-	stopSending()
+	if c.o.variant == "" {
+		if err := c.replayDead(ctx); err != nil {
+			return nil, err
+		}
+	}
+	close(stop)
 	if err := <-sent; err != nil && ctx.Err() == nil {
 		return nil, err
 	}
 	loaded := time.Now()
-	if err := errors.Join(c.awaitReady(ctx), c.sender.Settle(ctx)); err != nil {
+	if err := errors.Join(c.awaitReady(ctx), c.settle(ctx)); err != nil {
 		return nil, err
 	}
 	if _, err := c.caughtUp(ctx, true); err != nil {
 		return nil, err
 	}
+	c.sample()
 	verdict, err := c.judge(ctx, tap, false)
 	if err != nil {
 		return nil, err
@@ -149,14 +168,38 @@ func (c *course) course(ctx context.Context, all *errgroup.Group, tap *judge.Tap
 			return nil, err
 		}
 		verdict.Add(&again)
+		c.sample()
 	}
 	return &result{course: c, verdict: verdict, lasted: loaded.Sub(began)}, nil
 }
 
-// enough reports whether every named point has seen its kills.
+// enough reports whether the run has come to what it has to.
 func (c *course) enough() bool {
-	_, least := c.tally.total()
-	return least >= c.o.least
+	return c.missing(int(c.sender.Sent()), int(c.sender.Accepted())) == nil
+}
+
+// recover takes Redis or PostgreSQL away, in turn, and returns how long it took from
+// its answering again until all had caught up. A variant has no more faults than its own.
+func (c *course) recover(ctx context.Context, round int) (time.Duration, error) {
+	if c.o.variant == "" {
+		away := c.chaos.postgresAway
+		if round%2 == 1 {
+			away = c.chaos.redisAway
+		}
+		if err := away(ctx, true, outage); err != nil {
+			return 0, err
+		}
+	}
+	took, err := c.caughtUp(ctx, false)
+	c.tally.caughtUp(took)
+	return took, err
+}
+
+// settle waits until all that was begun has been accepted.
+func (c *course) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	return c.sender.Settle(ctx)
 }
 
 // memoryLost empties Redis at a moment when all is settled, and rings old callbacks
@@ -167,7 +210,9 @@ func (c *course) memoryLost(ctx context.Context, tap *judge.Tap) error {
 		return err
 	}
 	c.tally.fault("FLUSHALL")
-	if err := c.sender.Replay(ctx, again); err != nil {
+	ringing, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	if err := c.sender.Replay(ringing, again); err != nil {
 		return err
 	}
 	_, err := c.caughtUp(ctx, true)
@@ -184,6 +229,6 @@ func (c *course) judge(ctx context.Context, tap *judge.Tap, afterFlush bool) (ju
 	}
 	return judge.Judge(ctx, judge.Options{
 		Told: bufio.NewReader(c.told), SQL: c.db, Redis: c.direct, Prefix: prefix, Tap: tap,
-		Destroyed: c.chaos.destroyed, Poisoned: traffic.Poisoned, Forged: traffic.Forgery, AfterFlush: afterFlush,
+		Destroyed: c.chaos.destroyed, Poisoned: traffic.Poisoned, FirstOnly: traffic.FirstOnly, Forged: traffic.Forgery, AfterFlush: afterFlush,
 	})
 }

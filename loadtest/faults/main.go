@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/paybell/paybell/loadtest/server"
@@ -26,12 +27,15 @@ type options struct {
 	seed               uint64
 	duration           time.Duration
 	rate               float64
-	// least are the kills that every named point has to see before the run ends.
-	least    int
-	lifetime time.Duration
-	variant  string
-	broken   bool
-	keep     bool
+	// callbacks, kills and least are what a run has to come to: callbacks sent, kills,
+	// and kills at each named point.
+	callbacks, kills, least int
+	lifetime                time.Duration
+	variant, only           string
+	// calm: nobody is killed.
+	calm   bool
+	broken bool
+	keep   bool
 }
 
 func main() {
@@ -41,9 +45,12 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 0, "repeats a run; 0 draws a new one")
 	flag.DurationVar(&o.duration, "duration", 2*time.Minute, "how long callbacks are sent, at least")
 	flag.Float64Var(&o.rate, "rate", 300, "callbacks a second")
-	flag.IntVar(&o.least, "least", 0, "go on, half as long again at most, until every named point has seen so many kills")
+	flag.IntVar(&o.callbacks, "callbacks", 1000, "fail with fewer callbacks; to come to this and the next two, it goes on half as long again")
+	flag.IntVar(&o.kills, "kills", 5, "fail with fewer kills; each kind of process is killed at least once")
+	flag.IntVar(&o.least, "least", 0, "fail with fewer kills at one of the named points")
 	flag.DurationVar(&o.lifetime, "lifetime", 3*time.Second, "about how long a process lives")
 	flag.StringVar(&o.variant, "variant", "", "break paybell on purpose: append, ack, trim, lease or journal")
+	flag.StringVar(&o.only, "only", "", "do only faults that have this in their name")
 	flag.BoolVar(&o.broken, "broken", false, "run every broken variant for a short time and show that each is caught")
 	flag.BoolVar(&o.keep, "keep", false, "keep logs and data, and say where")
 	flag.Parse()
@@ -67,18 +74,19 @@ func start(ctx context.Context, o options) error {
 	if _, err := os.Stat(o.paybell); err != nil {
 		return fmt.Errorf("-paybell: %w (make bin/paybell-faults builds it)", err)
 	}
+	o.say("seed %d; this repeats it: %s", o.seed, o.again())
 	if o.broken {
 		return runBroken(ctx, o)
 	}
-	fmt.Fprintf(os.Stderr, "faults: seed %d; this repeats it: go run ./faults -seed %d -duration %v -rate %v -least %d -lifetime %v\n",
-		o.seed, o.seed, o.duration, o.rate, o.least, o.lifetime)
-	deck := faults
+	deck := func() []fault {
+		return slices.DeleteFunc(faults(), func(f fault) bool { return !strings.Contains(f.name, o.only) })
+	}
 	if o.variant != "" {
 		i := slices.IndexFunc(variants(), func(v variant) bool { return v.name == o.variant })
 		if i < 0 {
 			return fmt.Errorf("-variant %s: there is no such variant", o.variant)
 		}
-		deck = variants()[i].deck
+		deck, o.calm = variants()[i].deck, variants()[i].calm
 	}
 	r, err := run(ctx, o, deck)
 	if err != nil {
@@ -86,6 +94,26 @@ func start(ctx context.Context, o options) error {
 	}
 	r.print(os.Stdout)
 	return r.failed()
+}
+
+// say writes a line about the run, or about one of those that go on at once.
+func (o *options) say(format string, args ...any) {
+	who := "faults: "
+	if o.broken && o.variant != "" {
+		who += o.variant + ": "
+	}
+	fmt.Fprintf(os.Stderr, who+format+"\n", args...)
+}
+
+// again is the command that repeats the run.
+func (o *options) again() string {
+	words := []string{"go run ./faults"}
+	flag.Visit(func(f *flag.Flag) {
+		if f.Name != "seed" {
+			words = append(words, fmt.Sprintf("-%s=%v", f.Name, f.Value))
+		}
+	})
+	return strings.Join(append(words, fmt.Sprintf("-seed=%d", o.seed)), " ")
 }
 
 // run carries out one run and returns its result; an error means that there is none.
@@ -101,7 +129,7 @@ func run(ctx context.Context, o options, deck func() []fault) (_ *result, err er
 			st.tail(os.Stderr)
 		}
 		if o.keep {
-			fmt.Fprintln(os.Stderr, "kept", dir)
+			o.say("kept %s", dir)
 			return
 		}
 		err = errors.Join(err, os.RemoveAll(dir))

@@ -15,15 +15,27 @@ import (
 
 const prefix = "paybell"
 
-// caughtUp waits until the groups are done with everything that was in the streams
-// when it was called, and, with all, with everything that is parked too; it returns
-// how long that took.
+// caughtUp waits until the journals are empty and the groups are done with everything
+// that was in the streams then, and, with all, with everything that comes meanwhile or
+// is parked too; it returns how long that took.
 func (c *course) caughtUp(ctx context.Context, all bool) (time.Duration, error) {
 	began := time.Now()
-	last, err := c.lastEntries(ctx)
-	for err == nil {
-		var open string
-		if open, err = c.open(ctx, last, all); err != nil || open == "" {
+	var last map[string]string
+	for {
+		open := ""
+		var err error
+		if all || last == nil {
+			if open = c.journals(ctx); open == "" {
+				last, err = c.lastEntries(ctx)
+			}
+		}
+		if open == "" && err == nil {
+			open, err = c.open(ctx, last, all)
+		}
+		if err != nil {
+			return 0, err
+		}
+		if open == "" {
 			break
 		}
 		if c.o.variant != "" && time.Since(began) > brokenCatchUp {
@@ -35,16 +47,8 @@ func (c *course) caughtUp(ctx context.Context, all bool) (time.Duration, error) 
 		if !pause(ctx, 100*time.Millisecond) {
 			return 0, ctx.Err()
 		}
-		if all { // what was in a journal comes to the streams meanwhile
-			last, err = c.lastEntries(ctx)
-		}
 	}
-	if err != nil {
-		return 0, err
-	}
-	took := time.Since(began)
-	c.tally.caughtUp(took)
-	return took, nil
+	return time.Since(began), nil
 }
 
 // lastEntries are the highest ids of the streams, by key.

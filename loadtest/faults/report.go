@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -19,14 +20,17 @@ type result struct {
 	lasted  time.Duration
 }
 
-// print writes the one table.
-func (r *result) print(w io.Writer) {
+// print writes the one table, at once: another run may be writing too.
+func (r *result) print(out io.Writer) {
+	w := new(bytes.Buffer)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name string, value any) { fmt.Fprintf(t, "%s\t%v\n", name, value) }
 	c, v := r.course, r.verdict
 	row("callbacks sent", v.Sent)
 	row("  of them forged", v.Forged)
 	row("replied success", v.Accepted)
+	row("replied to come again", v.ComeAgain)
+	row("refused by a full journal", c.tally.full)
 	row("events", v.Events)
 	row("lost", len(v.Lost))
 	row("applied twice", len(v.Twice))
@@ -34,6 +38,7 @@ func (r *result) print(w io.Writer) {
 	row("forged accepted", len(v.ForgedAccepted))
 	row("dead letters expected", v.DeadExpected)
 	row("dead letters found", v.DeadFound)
+	row("dead letters replayed under kills", c.tally.replayed)
 	row("ledger difference", v.LedgerDifference)
 	row("entries deleted by hand", len(c.chaos.destroyed))
 	total, _ := c.tally.total()
@@ -45,8 +50,8 @@ func (r *result) print(w io.Writer) {
 	for _, name := range slices.Sorted(maps.Keys(c.tally.faults)) {
 		row("fault: "+name, c.tally.faults[name])
 	}
-	if c.mounted == "" {
-		row("a full disk", "not possible here: a small disk could not be mounted")
+	for _, name := range slices.Sorted(maps.Keys(c.tally.impossible)) {
+		row("not possible here: "+name, c.tally.impossible[name])
 	}
 	row("longest time from recovery to caught up", c.tally.behind.Round(100*time.Millisecond))
 	for _, kind := range slices.Sorted(maps.Keys(c.tally.memory)) {
@@ -54,7 +59,7 @@ func (r *result) print(w io.Writer) {
 	}
 	row("lasted", r.lasted.Round(time.Second))
 	row("seed", c.o.seed)
-	_ = t.Flush() // a table that cannot be printed has nobody to be told
+	_ = t.Flush() // a buffer takes everything
 	for _, list := range []struct {
 		name   string
 		events []string
@@ -63,17 +68,16 @@ func (r *result) print(w io.Writer) {
 			fmt.Fprintf(w, "%s: %s\n", list.name, text)
 		}
 	}
+	_, _ = out.Write(w.Bytes()) // a table that cannot be printed has nobody to be told
 }
 
 // failed is nil when everything was kept that was promised.
 func (r *result) failed() error {
-	var errs []error
-	v := r.verdict
-	if !v.OK() {
-		errs = append(errs, errors.New("a promise was broken: see the table"))
+	if v := r.verdict; !v.OK() {
+		return errors.Join(errors.New("a promise was broken: see the table"), r.missing())
 	}
-	if _, least := r.course.tally.total(); least < r.course.o.least {
-		errs = append(errs, fmt.Errorf("a named point has seen %d kills, want %d", least, r.course.o.least))
-	}
-	return errors.Join(errs...)
+	return r.missing()
 }
+
+// missing is what the run has proven too little with.
+func (r *result) missing() error { return r.course.missing(r.verdict.Sent, r.verdict.Accepted) }

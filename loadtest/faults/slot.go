@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,6 +22,7 @@ import (
 const (
 	atRandom  = "random"
 	powerLoss = "power loss"
+	byPoison  = "poison" // an order that takes its worker along
 )
 
 // slot is the place of one paybell process, which is started again whenever it ends.
@@ -30,8 +30,9 @@ type slot struct {
 	st            *stack
 	name, kind    string
 	public, admin int
-	proxy         *proxy.Proxy
-	points        []string
+	// proxy is before Redis, sql before PostgreSQL.
+	proxy, sql *proxy.Proxy
+	points     []string
 
 	mu   sync.Mutex
 	rand *rand.Rand
@@ -125,7 +126,7 @@ func (s *slot) draw() (point string, n int, span time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	span = s.st.o.lifetime/2 + rand2(s.rand, s.st.o.lifetime)
-	if s.spared || s.rand.IntN(5) == 0 {
+	if s.spared || s.rand.IntN(10) == 0 {
 		return "", 0, span
 	}
 	// One that is armed is given the time to get there.
@@ -166,14 +167,16 @@ func (s *slot) spare(on bool) {
 	s.spared = on
 }
 
-// cutPower ends the process as a power loss does.
-func (s *slot) cutPower() {
+// cutPower ends the process, if there is one, as a power loss does.
+func (s *slot) cutPower() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.proc != nil && !s.frozen {
-		s.cut = true
-		s.proc.Signal(syscall.SIGKILL)
+	if s.proc == nil || s.frozen {
+		return false
 	}
+	s.cut = true
+	s.proc.Signal(syscall.SIGKILL)
+	return true
 }
 
 // wasCut reports whether the process has just ended by cutPower.
@@ -203,8 +206,9 @@ func (s *slot) kill(p *server.Process) {
 	s.set(nil)
 }
 
-// freeze stops the process for a while, so that it believes in what has passed.
-func (s *slot) freeze(ctx context.Context, d time.Duration) {
+// freeze stops the process, if there is one, for a while, so that it believes in what
+// has passed.
+func (s *slot) freeze(ctx context.Context, d time.Duration) bool {
 	s.mu.Lock()
 	p := s.proc
 	s.frozen = true
@@ -217,27 +221,11 @@ func (s *slot) freeze(ctx context.Context, d time.Duration) {
 	s.mu.Lock()
 	s.frozen = false
 	s.mu.Unlock()
+	return p != nil
 }
 
 // memory notes the most memory that the process has had.
-func (s *slot) memory(p *server.Process) {
-	s.st.tally.resident(s.kind, highWater(p.PID()))
-}
-
-// highWater is VmHWM of a process, in bytes: proc(5), /proc/pid/status.
-func highWater(pid int) int64 {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kb, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			return kb << 10
-		}
-	}
-	return 0
-}
+func (s *slot) memory(p *server.Process) { s.st.tally.resident(s.kind, p.HighWater()) }
 
 func size(path string) int64 {
 	info, err := os.Stat(path)

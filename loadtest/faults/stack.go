@@ -29,8 +29,12 @@ import (
 // leaseTTL is how long a partition stays with an owner that was killed or frozen.
 const leaseTTL = 2 * time.Second
 
-// diskBytes is the size of the small disk under the first gateway's journal.
-const diskBytes = 8 << 20
+const (
+	// diskBytes is the size of the small disk under the first gateway's journal.
+	diskBytes = 8 << 20
+	// quotaBytes is what the second gateway's journal may take.
+	quotaBytes = 512 << 10
+)
 
 // stack is everything a run starts.
 type stack struct {
@@ -135,19 +139,22 @@ func (st *stack) addSlot(ctx context.Context, name, kind string, n uint64) error
 	if s.proxy, err = proxy.New(ctx, st.redisAddr()); err != nil {
 		return err
 	}
+	st.slots = append(st.slots, s) // from here on, stop closes what it has
+	if s.sql, err = proxy.New(ctx, fmt.Sprintf("127.0.0.1:%d", st.sqlPort)); err != nil {
+		return err
+	}
 	for _, dir := range []string{s.dir(), s.synced()} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err
 		}
 	}
-	st.slots = append(st.slots, s)
 	// The first gateway has a small disk under its journal, the second a small quota.
 	quota := 64 << 20
 	switch name {
 	case "gateway-1":
 		st.mountDisk(filepath.Join(s.dir(), "journal"))
 	case "gateway-2":
-		quota = 1 << 20
+		quota = quotaBytes
 	}
 	f, err := os.OpenFile(st.configOf(s), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -181,7 +188,7 @@ func (st *stack) inFlight() int {
 // command is a paybell command with a slot's configuration and this run's secrets.
 func (st *stack) command(ctx context.Context, s *slot, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, st.o.paybell, append([]string{"--config", st.configOf(s)}, args...)...) //nolint:gosec // the operator names the binary
-	cmd.Env = append(os.Environ(), "FAULTS_DSN="+server.DSN(st.sqlPort),
+	cmd.Env = append(os.Environ(), "FAULTS_DSN="+server.DSN(s.sql.Port()),
 		"FAULTS_STRIPE="+st.stripeSecret, "FAULTS_STANDARD="+st.standardSecret)
 	return cmd
 }
@@ -301,22 +308,41 @@ func (st *stack) stop() {
 	}
 	for _, s := range st.slots {
 		s.proxy.Close()
+		if s.sql != nil {
+			s.sql.Close()
+		}
 	}
 	if st.mounted != "" {
 		_ = syscall.Unmount(st.mounted, 0) // the directory then cannot be removed, which is told
 	}
 }
 
-// tail writes the ends of the logs of what was run.
+// sample notes how much memory the servers have.
+func (st *stack) sample() {
+	redis, postgres := st.servers()
+	st.tally.resident("redis", redis.HighWater())
+	st.tally.resident("postgres with its children", postgres.Resident())
+}
+
+// watch samples until ctx ends.
+func (st *stack) watch(ctx context.Context) {
+	for pause(ctx, time.Second) {
+		st.sample()
+	}
+}
+
+// tail writes the ends of the logs of what was run, at once.
 func (st *stack) tail(w io.Writer) {
+	var all strings.Builder
 	for _, s := range st.slots {
 		text, err := os.ReadFile(st.logOf(s.name))
 		if err != nil {
 			continue
 		}
 		lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
-		fmt.Fprintf(w, "== %s\n%s\n", s.name, strings.Join(lines[max(0, len(lines)-15):], "\n"))
+		fmt.Fprintf(&all, "== %s\n%s\n", s.name, strings.Join(lines[max(0, len(lines)-15):], "\n"))
 	}
+	_, _ = io.WriteString(w, all.String()) // it has nobody to be told
 }
 
 // pause waits, and reports whether ctx still lives.

@@ -11,11 +11,16 @@ import (
 // tally counts what was done to the processes.
 type tally struct {
 	mu sync.Mutex
-	// kills by kind of process and place: a named point, "random" or "power loss".
+	// kills by kind of process and place: a named point, "random", "power loss" or
+	// "poison".
 	kills map[kill]int
 	// idle are kills with no callback in flight, which prove less and are not in kills.
-	idle   int
-	faults map[string]int
+	idle int
+	// faults are those that were done, impossible those that there was no way to do.
+	faults, impossible map[string]int
+	// replayed are the dead letters that were replayed, full the callbacks that a
+	// journal refused because its quota was used up.
+	replayed, full int
 	// behind is the longest time that the groups took to catch up.
 	behind time.Duration
 	memory map[string]int64
@@ -24,7 +29,7 @@ type tally struct {
 type kill struct{ kind, place string }
 
 func newTally(points map[string][]string) *tally {
-	t := &tally{kills: map[kill]int{}, faults: map[string]int{}, memory: map[string]int64{}}
+	t := &tally{kills: map[kill]int{}, faults: map[string]int{}, impossible: map[string]int{}, memory: map[string]int64{}}
 	for kind, names := range points {
 		for _, p := range names {
 			t.kills[kill{kind, p}] = 0
@@ -47,6 +52,24 @@ func (t *tally) fault(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.faults[name]++
+}
+
+func (t *tally) notPossible(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.impossible[name]++
+}
+
+func (t *tally) again(letters int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.replayed += letters
+}
+
+func (t *tally) journalFull(refused int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.full += refused
 }
 
 func (t *tally) caughtUp(after time.Duration) {
@@ -77,11 +100,23 @@ func (t *tally) total() (total, least int) {
 	least = 1 << 30
 	for k, n := range t.kills {
 		total += n
-		if k.place != atRandom && k.place != powerLoss {
+		if k.place != atRandom && k.place != powerLoss && k.place != byPoison {
 			least = min(least, n)
 		}
 	}
 	return total, least
+}
+
+// of is how many processes of a kind were killed.
+func (t *tally) of(kind string) (n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k, times := range t.kills {
+		if k.kind == kind {
+			n += times
+		}
+	}
+	return n
 }
 
 func (t *tally) places() []kill {

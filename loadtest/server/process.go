@@ -9,10 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -66,6 +69,23 @@ func (p *Process) Killed() bool {
 // Signal sends a signal; a process that has ended does not mind.
 func (p *Process) Signal(sig syscall.Signal) { _ = p.cmd.Process.Signal(sig) }
 
+// Freeze stops the process and its children, Thaw lets them go on. The children of
+// PostgreSQL lead groups of their own, so they are looked up.
+func (p *Process) Freeze() {
+	p.Signal(syscall.SIGSTOP) // first: it then starts no more of them
+	for _, pid := range children(p.PID()) {
+		_ = syscall.Kill(pid, syscall.SIGSTOP) // it may have ended
+	}
+}
+
+// Thaw ends a Freeze.
+func (p *Process) Thaw() {
+	for _, pid := range children(p.PID()) {
+		_ = syscall.Kill(pid, syscall.SIGCONT) // it may have ended
+	}
+	p.Signal(syscall.SIGCONT)
+}
+
 // Stop asks the process to end, and ends it when it does not.
 func (p *Process) Stop() {
 	p.Signal(syscall.SIGCONT)
@@ -117,12 +137,25 @@ func (p *Process) Tail(w io.Writer) {
 	fmt.Fprintf(w, "== %s\n%s\n", p.name, bytes.Join(lines, []byte("\n")))
 }
 
-// FreePort returns a loopback port that nobody listens at now.
-func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
-	if err != nil {
-		return 0, err
+// Ports are given out of this range: below those that systems give to connections going
+// out, which would take a server's while it is away.
+const firstPort, lastPort = 15000, 32000
+
+// given are the ports that FreePort has returned.
+var given sync.Map
+
+// FreePort returns a loopback port that nobody listens at now, and that it has given to
+// nobody else in this process.
+func FreePort() (port int, err error) {
+	for range 100 {
+		port = firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // a guessable port harms nobody
+		if _, taken := given.LoadOrStore(port, true); taken {
+			continue
+		}
+		var l net.Listener
+		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil { //nolint:noctx // it is closed at once
+			return port, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil //nolint:errcheck // a TCP listener's address is one
+	return 0, fmt.Errorf("no port is free: %w", err)
 }

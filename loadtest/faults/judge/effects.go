@@ -103,7 +103,10 @@ func (c *court) destroyedConflict(of string) bool {
 	return slices.ContainsFunc(c.Tap.conflicts[of], c.destroyed)
 }
 
-func (c *court) poisoned(f *fact) bool { return strings.Contains(f.Order, c.Poisoned) }
+// poisoned reports whether the group points must give a fact up.
+func (c *court) poisoned(f *fact) bool {
+	return strings.Contains(f.Order, c.Poisoned) && (f.Type == "payment.pending" || !strings.Contains(f.Order, c.FirstOnly))
+}
 
 // whole reports whether all of an order is there to be judged.
 func (c *court) whole(order string) bool {
@@ -248,8 +251,8 @@ func (c *court) judgePoints(ctx context.Context) error {
 		}
 		_, captured, refunded := c.want(order)
 		want := max(0, captured-refunded)
-		if c.poisoned(facts[0]) {
-			want = 0
+		if slices.ContainsFunc(facts, func(f *fact) bool { return f.Dollars > 0 && c.poisoned(f) }) {
+			want = 0 // what it was paid never came to the points
 		}
 		switch got := balances[facts[0].Customer]; {
 		case got > want:

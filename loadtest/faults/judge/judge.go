@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -31,18 +32,20 @@ type Options struct {
 	// Destroyed are the event ids whose entries were deleted by hand.
 	Destroyed []string
 	// Poisoned is in the references of orders that must end as dead letters of the
-	// group points, Forged in those that nobody signed.
-	Poisoned, Forged string
+	// group points, FirstOnly in those of which only payment.pending must, Forged in
+	// those that nobody signed.
+	Poisoned, FirstOnly, Forged string
 	// AfterFlush: Redis has lost its memory, and its dead letters with it.
 	AfterFlush bool
 }
 
 // Verdict is what came out. The lists name what they count.
 type Verdict struct {
-	Sent, Forged, Accepted, Events int
-	Lost, Twice, OutOfOrder        []string
-	ForgedAccepted                 []string
-	DeadExpected, DeadFound        int
+	// ComeAgain are the callbacks whose reply asked for them again.
+	Sent, Forged, Accepted, ComeAgain, Events int
+	Lost, Twice, OutOfOrder                   []string
+	ForgedAccepted                            []string
+	DeadExpected, DeadFound                   int
 	// Ledger says what LedgerDifference is made of.
 	LedgerDifference int64
 	Ledger           []string
@@ -57,7 +60,7 @@ func (v *Verdict) OK() bool {
 
 // Add puts to a verdict what a later one of the same run has found.
 func (v *Verdict) Add(later *Verdict) {
-	v.Sent, v.Forged, v.Accepted, v.Events = later.Sent, later.Forged, later.Accepted, later.Events
+	v.Sent, v.Forged, v.Accepted, v.ComeAgain, v.Events = later.Sent, later.Forged, later.Accepted, later.ComeAgain, later.Events
 	for _, list := range []struct {
 		to   *[]string
 		from []string
@@ -86,7 +89,7 @@ func (v *Verdict) Add(later *Verdict) {
 // told is a line of the traffic, as far as the judge reads it.
 type told struct {
 	Kind, Provider, Account, ID, Order, Customer, Type string
-	Seq, Dollars                                       int
+	Seq, Dollars, Status                               int
 	Pinned, OK                                         bool
 }
 
@@ -151,7 +154,14 @@ func (c *court) readTold(context.Context) error {
 				c.verdict.ForgedAccepted = append(c.verdict.ForgedAccepted, "replied success to "+t.ID)
 			}
 			continue
-		case !t.OK:
+		case t.OK:
+		case t.Status >= 500 || t.Status == http.StatusTooManyRequests || t.Status == http.StatusRequestTimeout:
+			c.verdict.ComeAgain++
+			continue
+		case t.Status != 0: // the provider would give up what is true
+			c.other("the reply to %s was %d", t.ID, t.Status)
+			continue
+		default:
 			continue
 		}
 		c.verdict.Accepted++

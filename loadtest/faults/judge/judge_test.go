@@ -248,7 +248,7 @@ func (w *world) judge() judge.Verdict {
 	}
 	o := w.options
 	o.Told, o.SQL, o.Redis, o.Prefix, o.Tap = strings.NewReader(told.String()), w.db, w.rdb, w.prefix, tap
-	o.Poisoned, o.Forged = traffic.Poisoned, traffic.Forgery
+	o.Poisoned, o.FirstOnly, o.Forged = traffic.Poisoned, traffic.FirstOnly, traffic.Forgery
 	v, err := judge.Judge(w.t.Context(), o)
 	if err != nil {
 		w.t.Fatal(err)
@@ -503,6 +503,63 @@ func TestDeadLettersAreCompared(t *testing.T) {
 	}
 }
 
+// firstOnly is a world in which the first event of an order was poisoned, and the
+// second was paid.
+func firstOnly(t *testing.T) (w *world, paid string) {
+	t.Helper()
+	w = newWorld(t)
+	order := "p-" + traffic.Poisoned + "-" + traffic.FirstOnly
+	for seq, typ := range []string{"payment.pending", "payment.succeeded"} {
+		event := w.tell(order, seq, typ, 40*seq)
+		entry := w.appendEntry(event, order, typ)
+		w.log(event, order, typ, entry)
+		w.history(event, order, typ, entry)
+		if seq == 0 {
+			w.settle("points")
+			w.redis("HINCRBY", w.key("counts:points"), "settled", -1)
+			w.redis("XADD", w.key("dead:points"), "*", "id", event, "src_id", entry)
+			continue
+		}
+		paid = event
+		w.effect("points", paid)
+		w.points(paid, order, 40, 40)
+	}
+	w.order(order, "paid", 40, 0)
+	return w, paid
+}
+
+func TestWhatFollowsPoisonIsOwed(t *testing.T) {
+	w, _ := firstOnly(t)
+	if v := w.judge(); !v.OK() || v.DeadExpected != 1 || v.DeadFound != 1 {
+		t.Errorf("%+v, want a verdict that finds nothing", v)
+	}
+	t.Run("and missed", func(t *testing.T) {
+		w, paid := firstOnly(t)
+		w.sql(`DELETE FROM effects WHERE grp = 'points' AND event_id = $1`, paid)
+		only(t, w.judge(), "lost", "points has no effect of "+paid)
+	})
+}
+
+func TestReplyThatMakesAProviderGiveUpIsFound(t *testing.T) {
+	for status, name := range map[int]string{0: "", 503: "", 400: "was 400", 302: "was 302"} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			w, _ := kept(t)
+			refused := w.told[0]
+			refused.Status, refused.OK = status, false
+			w.told = append(w.told, refused)
+			v := w.judge()
+			if name != "" {
+				only(t, v, "other", name)
+			} else if !v.OK() {
+				t.Errorf("%+v, want a verdict that finds nothing", v)
+			}
+			if (v.ComeAgain == 1) != (status == 503) {
+				t.Errorf("%d replies asked for the callback again", v.ComeAgain)
+			}
+		})
+	}
+}
+
 func TestLedgerThatDoesNotAddUpIsFound(t *testing.T) {
 	for name, do := range map[string]func(w *world){
 		"points was owed 5 at": func(w *world) { w.redis("HINCRBY", w.key("counts:points"), "settled", -1) },
@@ -516,6 +573,11 @@ func TestLedgerThatDoesNotAddUpIsFound(t *testing.T) {
 			w.settle("eventlog")
 			w.redis("HINCRBY", w.key("counts:eventlog"), "settled", -1)
 			w.redis("HINCRBY", w.key("counts:eventlog"), "lost", 1)
+		},
+		"points had 3 at": func(w *world) {
+			for _, field := range []string{"again", "base", "settled"} {
+				w.redis("HINCRBY", w.key("counts:points"), field, 3)
+			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

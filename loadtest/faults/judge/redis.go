@@ -122,7 +122,7 @@ func (c *court) account(ctx context.Context, head string, g redis.XInfoGroup, ap
 		c.other("%s has %d unread, %d pending and %d parked at %s when all should be settled", g.Name, len(unread), g.Pending, parked, head)
 	}
 	counts := map[string]int64{}
-	for _, name := range []string{"settled", "dropped", "lost", "base"} {
+	for _, name := range []string{"settled", "dropped", "lost", "base", "again"} {
 		if counts[name], err = number(ctx, c.Redis, head+"counts:"+g.Name, name); err != nil {
 			return 0, err
 		}
@@ -131,6 +131,9 @@ func (c *court) account(ctx context.Context, head string, g redis.XInfoGroup, ap
 	found := int64(len(unread)) + g.Pending + parked + dead + counts["settled"] + counts["dropped"] + counts["lost"]
 	if owed != found {
 		c.differ(owed-found, "%s was owed %d at %s, and %d are found: %v", g.Name, owed, head, found, counts)
+	}
+	if again := counts["again"]; again != 0 {
+		c.differ(again, "%s had %d at %s that it had before, and nobody set it back", g.Name, again, head)
 	}
 	return counts["lost"], nil
 }

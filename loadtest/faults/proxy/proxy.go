@@ -1,8 +1,9 @@
-// Package proxy stands between paybell and Redis on loopback and does to their
-// connections what networks do.
+// Package proxy stands between paybell and Redis or PostgreSQL on loopback and does to
+// their connections what networks do.
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,9 @@ const (
 	// LostReply lets commands reach the server and loses the replies: where one
 	// comes, the connection is cut.
 	LostReply Mode = "lost reply"
+	// LostCommit loses the reply to a COMMIT that PostgreSQL has executed: the
+	// connection is cut there, and hands everything else on.
+	LostCommit Mode = "lost reply to COMMIT"
 	// BlackHole swallows everything, both ways, and keeps connections open.
 	BlackHole Mode = "black hole"
 	// HalfOpen ends the server's side of every connection and does not tell the
@@ -34,6 +38,10 @@ const (
 	// does that is still reading its data.
 	Loading Mode = "loading"
 )
+
+// committed is the tag of a CommandComplete: PostgreSQL's "Message Formats". One that
+// two reads cut in half is not noticed, and its commit goes well.
+var committed = []byte("COMMIT\x00")
 
 // delay is what Delay adds to each direction.
 const delay = 80 * time.Millisecond
@@ -66,6 +74,9 @@ func New(ctx context.Context, server string) (*Proxy, error) {
 
 // Addr is where clients connect.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
+
+// Port is the port of Addr.
+func (p *Proxy) Port() int { return p.listener.Addr().(*net.TCPAddr).Port } //nolint:errcheck // a TCP listener's address is one
 
 // Close cuts everything and returns when all has ended.
 func (p *Proxy) Close() {
@@ -131,7 +142,7 @@ func (p *Proxy) serve(client *net.TCPConn) {
 			p.leave(c)
 		}
 		return
-	case Pass, LostReply, Delay:
+	case Pass, LostReply, LostCommit, Delay:
 	}
 	s, err := net.DialTimeout("tcp", p.server, time.Second) //nolint:noctx // bounded
 	if err != nil {
@@ -174,7 +185,7 @@ func (p *Proxy) pump(c *pair, from, to *net.TCPConn, replies bool) {
 	for {
 		n, err := from.Read(buf)
 		mode, _ := p.now()
-		if n > 0 && mode == LostReply && replies {
+		if n > 0 && replies && (mode == LostReply || mode == LostCommit && bytes.Contains(buf[:n], committed)) {
 			c.reset()
 			return
 		}

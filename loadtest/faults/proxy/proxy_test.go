@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strconv"
 	"testing"
@@ -84,6 +85,44 @@ func TestModesDoWhatTheySay(t *testing.T) {
 				t.Errorf("afterwards: %v", err)
 			}
 		})
+	}
+}
+
+// TestLostCommit: the reply to a COMMIT is lost, and none before.
+func TestLostCommit(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() { // answers every request with itself
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(c, c) }()
+		}
+	}()
+	p, err := proxy.New(t.Context(), l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	p.Set(proxy.LostCommit)
+	c, err := (&net.Dialer{Timeout: time.Second}).DialContext(t.Context(), "tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, tag := range []string{"BEGIN\x00", "COMMIT\x00"} {
+		if _, err := io.WriteString(c, tag); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(tag))
+		if _, err := io.ReadFull(c, got); (err == nil) != (tag == "BEGIN\x00") {
+			t.Errorf("the reply %q came with %v", tag, err)
+		}
 	}
 }
 

@@ -14,6 +14,24 @@ const (
 	Forgery  = "forged"
 )
 
+// Poison is how the handler fails on a Poisoned order, as a further part of its
+// reference; without one it returns an error.
+type Poison string
+
+// The kinds of poison beside an error.
+const (
+	// Panics: the handler panics.
+	Panics Poison = "panic"
+	// Hangs: it does not return before its time is over.
+	Hangs Poison = "hang"
+	// Kills: it takes the worker process along.
+	Kills Poison = "kill"
+)
+
+// FirstOnly is in the reference of a Poisoned order of which one event alone fails,
+// the one that says payment.pending: what it tells later is well.
+const FirstOnly = "first"
+
 // unmapped is what becomes of a signed callback that says nothing known.
 const unmapped = "unmapped"
 
@@ -45,16 +63,23 @@ var courses = [][]string{
 	{"payment.succeeded", unmapped},
 }
 
-func newOrder(run string, n int, r *rand.Rand) order {
+// recovers is what an order goes through of which the first event alone is poisoned.
+var recovers = []string{"payment.pending", "payment.succeeded"}
+
+// newOrder draws an order; an ill one is poisoned in a way that was asked for.
+func newOrder(run string, n int, ill Poison, r *rand.Rand) order {
 	o := order{
 		ref: fmt.Sprintf("%s-%d", run, n), customer: fmt.Sprintf("%s-c%d", run, n),
 		account: standard, pinned: r.IntN(2) == 0,
 	}
 	course := courses[r.IntN(len(courses))]
 	switch {
+	case ill != "":
+		o.ref += "-" + Poisoned + "-" + string(ill)
+		course = o.sicken(r)
 	case r.IntN(500) == 0:
 		o.ref += "-" + Poisoned
-		course = courses[0]
+		course = o.sicken(r)
 	case r.IntN(60) == 0:
 		o.ref += "-" + Limping
 	case r.IntN(4) == 0:
@@ -77,6 +102,15 @@ func newOrder(run string, n int, r *rand.Rand) order {
 		o.facts = append(o.facts, f)
 	}
 	return o
+}
+
+// sicken draws whether a poisoned order has later events that are well.
+func (o *order) sicken(r *rand.Rand) []string {
+	if r.IntN(2) == 0 {
+		return courses[0]
+	}
+	o.ref += "-" + FirstOnly
+	return recovers
 }
 
 // id is the provider's id of an order's fact.

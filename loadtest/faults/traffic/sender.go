@@ -9,9 +9,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +29,9 @@ const (
 	// retryAfter is how soon it sends again what was not accepted.
 	retryAfter = 300 * time.Millisecond
 )
+
+// named is how many of the facts that were not accepted an error names.
+const named = 10
 
 // Options are what a Sender is asked to do.
 type Options struct {
@@ -56,7 +61,11 @@ type Sender struct {
 	told *json.Encoder
 	// past are facts that were accepted, some of them, for Replay.
 	past []past
-	err  error
+	// open are the facts that are sent until they are accepted, by the provider's id.
+	open map[string]bool
+	// ill are the kinds of poison that the next orders shall have.
+	ill []Poison
+	err error
 }
 
 type past struct {
@@ -76,7 +85,7 @@ func New(o Options) (*Sender, error) {
 			MaxIdleConnsPerHost: inFlightOrders, DialContext: (&net.Dialer{Timeout: time.Second}).DialContext,
 		}},
 		rand: rand.New(rand.NewPCG(o.Seed, 3)), //nolint:gosec // a seed repeats a run
-		told: json.NewEncoder(o.Told),
+		told: json.NewEncoder(o.Told), open: map[string]bool{},
 	}, nil
 }
 
@@ -90,20 +99,30 @@ func (s *Sender) Sent() int64 { return s.sent.Load() }
 // Accepted is how many callbacks got a success reply.
 func (s *Sender) Accepted() int64 { return s.accepted.Load() }
 
-// Run begins new orders until ctx ends. Those that it has begun go on until all they
-// tell is accepted, for which Settle waits.
-func (s *Sender) Run(ctx context.Context) error {
+// Sicken makes the next order a poisoned one of a kind.
+func (s *Sender) Sicken(kind Poison) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ill = append(s.ill, kind)
+}
+
+// Run begins new orders until stop is closed. Those that it has begun go on until all
+// they tell is accepted, for which Settle waits, or ctx ends.
+func (s *Sender) Run(ctx context.Context, stop <-chan struct{}) error {
 	places := make(chan struct{}, inFlightOrders)
 	for n := 0; ; n++ {
 		select {
+		case <-stop:
+			return s.failed()
 		case <-ctx.Done():
+			s.orders.Wait()
 			return s.failed()
 		case places <- struct{}{}:
 		}
 		o, seed := s.order(n)
 		s.orders.Go(func() {
 			defer func() { <-places }()
-			s.tell(context.WithoutCancel(ctx), &o, rand.New(rand.NewPCG(seed, uint64(n)))) //nolint:gosec // a seed repeats a run
+			s.tell(ctx, &o, rand.New(rand.NewPCG(seed, uint64(n)))) //nolint:gosec // a seed repeats a run
 		})
 	}
 }
@@ -111,10 +130,15 @@ func (s *Sender) Run(ctx context.Context) error {
 func (s *Sender) order(n int) (order, uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return newOrder(s.run, n, s.rand), s.rand.Uint64()
+	var ill Poison
+	if len(s.ill) > 0 {
+		ill, s.ill = s.ill[0], s.ill[1:]
+	}
+	return newOrder(s.run, n, ill, s.rand), s.rand.Uint64()
 }
 
-// Settle returns when everything that was begun has been accepted.
+// Settle returns when everything that was begun has been accepted. Run must have
+// returned. Where ctx ends before, its error names what was not accepted.
 func (s *Sender) Settle(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
@@ -125,8 +149,19 @@ func (s *Sender) Settle(ctx context.Context) error {
 	case <-done:
 		return s.failed()
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("traffic: %s: %w", s.refused(), ctx.Err())
 	}
+}
+
+// Wait returns when no order is told any more. Run must have returned.
+func (s *Sender) Wait() { s.orders.Wait() }
+
+// refused says which facts have not been accepted.
+func (s *Sender) refused() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := slices.Sorted(maps.Keys(s.open))
+	return fmt.Sprintf("%d facts were not accepted, among them %s", len(ids), strings.Join(ids[:min(named, len(ids))], ", "))
 }
 
 // failed is what kept the lines from being written.
@@ -145,7 +180,7 @@ func (s *Sender) Replay(ctx context.Context, n int) error {
 		p := &facts[i]
 		for !s.send(ctx, "replay", &p.o, p.seq, i, false) {
 			if !wait(ctx, retryAfter) {
-				return ctx.Err()
+				return fmt.Errorf("traffic: %s was not accepted again: %w", p.o.id(p.seq), ctx.Err())
 			}
 		}
 	}
@@ -174,12 +209,10 @@ func (s *Sender) tell(ctx context.Context, o *order, r *rand.Rand) {
 	if o.conflict {
 		other := *o
 		other.facts = []fact{{o.facts[0].kind, o.facts[0].dollars + 1}}
-		for !s.send(ctx, "conflict", &other, 0, target, false) {
-			wait(ctx, retryAfter)
-		}
+		s.persist(ctx, "conflict", &other, 0, target)
 	}
 	s.mu.Lock()
-	if len(s.past) < 2000 && !o.conflict {
+	if len(s.past) < 2000 && !o.conflict && ctx.Err() == nil {
 		s.past = append(s.past, past{*o, 0})
 	}
 	s.mu.Unlock()
@@ -197,9 +230,7 @@ func (s *Sender) insist(ctx context.Context, o *order, seq, target, how int) {
 	if how < 4 { // a copy at the same moment
 		copies.Go(func() { s.send(ctx, "again", o, seq, other, false) })
 	}
-	for !s.send(ctx, "event", o, seq, target, false) {
-		wait(ctx, retryAfter)
-	}
+	s.persist(ctx, "event", o, seq, target)
 	copies.Wait()
 	if how >= 3 && how < 7 { // once more, in other bytes
 		s.send(ctx, "again", o, seq, other, true)
@@ -207,6 +238,22 @@ func (s *Sender) insist(ctx context.Context, o *order, seq, target, how int) {
 	if how >= 6 {
 		s.send(ctx, "again", o, seq, target, false)
 	}
+}
+
+// persist sends a fact until it is accepted.
+func (s *Sender) persist(ctx context.Context, kind string, o *order, seq, target int) {
+	id := kind + " " + o.id(seq)
+	s.mu.Lock()
+	s.open[id] = true
+	s.mu.Unlock()
+	for !s.send(ctx, kind, o, seq, target, false) {
+		if !wait(ctx, retryAfter) {
+			return
+		}
+	}
+	s.mu.Lock()
+	delete(s.open, id)
+	s.mu.Unlock()
 }
 
 // send sends one callback and reports whether it was accepted.

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -97,15 +98,14 @@ func run(t *testing.T, seed uint64, enough int64, doors ...*door) (*traffic.Send
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- s.Run(t.Context(), stop) }()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for s.Sent() < enough {
 		<-tick.C
 	}
-	stop()
+	close(stop)
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
@@ -307,6 +307,74 @@ func orderOf(r request) (string, bool) {
 	}
 	err := json.Unmarshal([]byte(r.body), &body)
 	return body.Data.Order, err == nil && body.Data.Order != ""
+}
+
+func TestSettleNamesWhatIsNeverAccepted(t *testing.T) {
+	d := newDoor(t, func(_ int, r request) int {
+		if order, _ := orderOf(r); strings.HasSuffix(order, "-3") {
+			return http.StatusServiceUnavailable
+		}
+		return believing(0, r)
+	})
+	s, err := traffic.New(traffic.Options{
+		Seed: 11, Rate: 1e6, Targets: []string{d.URL}, Told: io.Discard,
+		StripeSecret: stripeSecret, StandardSecret: "whsec_" + base64.StdEncoding.EncodeToString([]byte(standardKey)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- s.Run(ctx, stop) }()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for s.Sent() < 500 {
+		<-tick.C
+	}
+	close(stop)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	short, end := context.WithTimeout(ctx, 2*time.Second)
+	defer end()
+	if err := s.Settle(short); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "-3_") {
+		t.Errorf("%v, want the facts of order 3", err)
+	}
+	cancel()
+	s.Wait()
+}
+
+func TestPoisonThatIsAskedForIsSent(t *testing.T) {
+	d := newDoor(t, believing)
+	var out strings.Builder
+	s, err := traffic.New(traffic.Options{
+		Seed: 12, Rate: 1e6, Targets: []string{d.URL}, Told: &out,
+		StripeSecret: stripeSecret, StandardSecret: "whsec_" + base64.StdEncoding.EncodeToString([]byte(standardKey)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := []traffic.Poison{traffic.Panics, traffic.Hangs, traffic.Kills}
+	for _, kind := range kinds {
+		s.Sicken(kind)
+	}
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- s.Run(t.Context(), stop) }()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for s.Sent() < 100 {
+		<-tick.C
+	}
+	close(stop)
+	if err := errors.Join(<-ended, s.Settle(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	for n, kind := range kinds {
+		want := strconv.Itoa(n) + "-" + traffic.Poisoned + "-" + string(kind)
+		if !slices.ContainsFunc(read(t, out.String()), func(l traffic.Told) bool { return strings.Contains(l.Order, want) && l.OK }) {
+			t.Errorf("no order is %s", want)
+		}
+	}
 }
 
 func TestReplaySendsWhatWasAcceptedBefore(t *testing.T) {
