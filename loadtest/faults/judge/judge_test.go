@@ -408,6 +408,23 @@ func TestEventsAppliedOutOfOrderAreFound(t *testing.T) {
 	}
 }
 
+// TestEventDeletedByHandMayComeLater: it was lost to a group, and rang again when Redis
+// had lost its memory.
+func TestEventDeletedByHandMayComeLater(t *testing.T) {
+	w, events := kept(t)
+	w.sql(`DELETE FROM order_history WHERE event_id = $1`, events[0])
+	w.sql(`DELETE FROM effects WHERE grp = 'orderstatus' AND event_id = $1`, events[0])
+	w.history(events[0], "a", "payment.authorized", "9999999999999-0")
+	w.options.Destroyed = events[:1]
+	if v := w.judge(); len(v.OutOfOrder) != 1 {
+		t.Errorf("out of order before Redis lost its memory: %v, want one", v.OutOfOrder)
+	}
+	w.options.AfterFlush = true
+	if v := w.judge(); len(v.OutOfOrder) != 0 {
+		t.Errorf("out of order afterwards: %v", v.OutOfOrder)
+	}
+}
+
 func TestPinnedOrderAppendedTheOtherWayRoundIsFound(t *testing.T) {
 	w := newWorld(t)
 	first, second := w.tell("p", 0, "payment.authorized", 0), w.tell("p", 1, "payment.succeeded", 7)
