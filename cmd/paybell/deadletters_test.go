@@ -30,6 +30,9 @@ type letters struct {
 	ids     []string // newest first
 	asked   []streams.DeadLetterQuery
 	dropped []string
+	// room is how many may be replayed at each try, all of them where it is nil.
+	room     func() int
+	replayed []string
 }
 
 func (l *letters) List(_ context.Context, _ string, q streams.DeadLetterQuery) (streams.DeadLetterPage, error) {
@@ -67,8 +70,21 @@ func (l *letters) Show(_ context.Context, _, id string) (streams.DeadLetter, err
 	return streams.DeadLetter{ID: id}, nil
 }
 
-func (l *letters) Replay(_ context.Context, _ string, ids []string) ([]streams.DeadLetterResult, error) {
-	return nil, errors.New("nobody asked for a replay")
+func (l *letters) Replay(_ context.Context, _ string, ids []string) (out []streams.DeadLetterResult, err error) {
+	if l.room == nil {
+		return nil, errors.New("nobody asked for a replay")
+	}
+	room := l.room()
+	for _, id := range ids {
+		outcome := streams.Full
+		if room > 0 {
+			room--
+			outcome = streams.Replayed
+			l.replayed = append(l.replayed, id)
+		}
+		out = append(out, streams.DeadLetterResult{ID: id, Outcome: outcome})
+	}
+	return out, nil
 }
 
 func (l *letters) Drop(_ context.Context, _ string, ids []string) (out []streams.DeadLetterResult, err error) {
@@ -293,5 +309,19 @@ func TestBadSecretsEndWithTheCodeOfTheConfiguration(t *testing.T) {
 	}
 	if code, out, text := command(t, "config", "check", "--data-dir", t.TempDir()); code != 0 || !strings.Contains(out, "good") {
 		t.Errorf("the embedded default: exit %d\n%s%s", code, out, text)
+	}
+}
+
+// TestReplayWaitsForRoom: what finds none is tried again until the group has worked off
+// enough, in its order, and none is replayed twice.
+func TestReplayWaitsForRoom(t *testing.T) {
+	l := &letters{room: func() int { return 2 }}
+	ids := []string{"0-1-0", "0-2-0", "0-3-0", "0-4-0", "0-5-0"}
+	code, out, errs := command(t, append([]string{"replay", "points", "--yes", "--rate", "0", "--admin", l.door(t)}, ids...)...)
+	if code != 0 || !strings.Contains(out, "5 selected, 5 replayed") {
+		t.Errorf("exit code %d: %s%s", code, out, errs)
+	}
+	if !slices.Equal(l.replayed, ids) {
+		t.Errorf("replayed %v, want %v", l.replayed, ids)
 	}
 }

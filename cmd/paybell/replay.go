@@ -85,7 +85,7 @@ func (s *selection) each(ctx context.Context, g *globals, verb string, done stre
 	}
 	t := tally{Selected: len(ids), Outcomes: map[streams.ReplayOutcome]int{}}
 	bar, came := newProgress(os.Stderr, len(ids)), 0
-	err = s.carryOut(ctx, client, verb, ids, request, func(rs []streams.DeadLetterResult) {
+	err = s.insist(ctx, client, verb, ids, request, func(rs []streams.DeadLetterResult) {
 		for _, r := range rs {
 			t.Outcomes[r.Outcome]++
 		}
@@ -148,6 +148,47 @@ func (s *selection) rehearse(ctx context.Context, client *adminClient, ids []str
 	return s.tell(t)
 }
 
+// roomWithin is how long a replay that does not get on waits for room among what is
+// parked, and roomEvery how often it tries again.
+const (
+	roomWithin = time.Minute
+	roomEvery  = time.Second
+)
+
+// insist carries out what is asked for, and again what found no room, for as long as
+// it gets on.
+func (s *selection) insist(ctx context.Context, client *adminClient, verb string, ids []string, request func([]string) any, heard func([]streams.DeadLetterResult)) error {
+	for since := time.Now(); ; {
+		var full []streams.DeadLetterResult
+		err := s.carryOut(ctx, client, verb, ids, request, func(rs []streams.DeadLetterResult) {
+			heard(slices.DeleteFunc(rs, func(r streams.DeadLetterResult) bool {
+				if r.Outcome != streams.Full {
+					return false
+				}
+				full = append(full, r)
+				return true
+			}))
+		})
+		if len(full) < len(ids) {
+			since = time.Now()
+		}
+		if err != nil || len(full) == 0 || time.Since(since) > roomWithin {
+			heard(full)
+			return err
+		}
+		ids = ids[:0]
+		for _, r := range full {
+			ids = append(ids, r.ID)
+		}
+		select {
+		case <-time.After(roomEvery):
+		case <-ctx.Done():
+			heard(full)
+			return ctx.Err()
+		}
+	}
+}
+
 // mostAtOnce is how many dead letters one request names.
 const mostAtOnce = 100
 
@@ -202,7 +243,7 @@ func (s *selection) tell(t tally) error {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d selected", t.Selected)
-	for _, o := range []streams.ReplayOutcome{streams.Replayed, streams.Dropped, streams.Missing, streams.Owing, streams.Empty} {
+	for _, o := range []streams.ReplayOutcome{streams.Replayed, streams.Dropped, streams.Missing, streams.Owing, streams.Empty, streams.Full} {
 		if n := t.Outcomes[o]; n > 0 {
 			fmt.Fprintf(&b, ", %d %s", n, o)
 		}
