@@ -119,7 +119,7 @@ type Watch struct {
 	// answer is the last one; nil before the first, and while a server that was met
 	// again has not answered.
 	answer atomic.Pointer[error]
-	wake   chan struct{} // the server was met again and has not answered
+	wake   chan struct{} // the server was met again and is to be asked every second
 	m      watchMetrics
 }
 
@@ -137,6 +137,8 @@ func (w *Watch) Look(ctx context.Context, c *redis.Conn) error {
 	err := w.Check(ctx, c)
 	if err != nil && !errors.Is(err, ErrDurability) {
 		w.answer.Store(nil)
+	}
+	if err != nil {
 		select {
 		case w.wake <- struct{}{}:
 		default:

@@ -222,6 +222,10 @@ func TestG1ServerThatComesBackWeakerConfirmsNothing(t *testing.T) {
 	w := streams.NewWriter(rdb, b.Layout, b.Options.Writer, prometheus.NewRegistry())
 	w.Guard(watch.Err)
 	defer streamstest.Run(t, w)()
+	// Content before it runs, it looks again in a minute.
+	if err := watch.Check(t.Context(), rdb); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- watch.Run(ctx, rdb) }()
@@ -232,9 +236,6 @@ func TestG1ServerThatComesBackWeakerConfirmsNothing(t *testing.T) {
 			appended++
 		}
 		return err
-	}
-	if err := watch.Check(t.Context(), rdb); err != nil {
-		t.Fatal(err)
 	}
 	if err := try(); err != nil {
 		t.Fatal(err)
