@@ -215,6 +215,20 @@ func TestPartitionsComeAndGoInAnyOrder(t *testing.T) {
 	}
 }
 
+// retired opens a keeper on the journal of a gateway that does not come back.
+func retired(t *testing.T, o gateway.JournalOptions, p *partly, now func() time.Time) *gateway.Keeper {
+	t.Helper()
+	k, err := gateway.OpenKeeper(o, gateway.KeeperDeps{
+		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Disk: journal.OS(), Stream: p,
+		Now: now, Partitions: 4, Partition: partitionOf, Permanent: func(error) bool { return false },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = k.Close() })
+	return k
+}
+
 // TestDrainSaysWhatItCannotBring: it ends, what others take is out, and the rest stays.
 func TestDrainSaysWhatItCannotBring(t *testing.T) {
 	p := &partly{}
@@ -230,16 +244,8 @@ func TestDrainSaysWhatItCannotBring(t *testing.T) {
 	k.stop()
 	p.broken[3].Store(false)
 	var passed atomic.Int64 // seconds
-	again, err := gateway.OpenKeeper(o, gateway.KeeperDeps{
-		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Disk: journal.OS(), Stream: p,
-		Now:        func() time.Time { return time.Unix(passed.Add(1), 0) },
-		Partitions: 4, Partition: partitionOf, Permanent: func(error) bool { return false },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = again.Close() }()
-	err = again.Drain(t.Context(), nil)
+	again := retired(t, o, p, func() time.Time { return time.Unix(passed.Add(1), 0) })
+	err := again.Drain(t.Context(), nil)
 	if err == nil || !errors.Is(err, errWrongType) || !strings.Contains(err.Error(), "partitions [0]") {
 		t.Fatalf("drain of what is not taken: %v", err)
 	}
@@ -276,14 +282,7 @@ func TestDrainThatSetsEventsAsideSaysSo(t *testing.T) {
 	if err := errors.Join(<-ran, j.Close()); err != nil {
 		t.Fatal(err)
 	}
-	k, err := gateway.OpenKeeper(o, gateway.KeeperDeps{
-		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Disk: journal.OS(), Stream: p,
-		Now: time.Now, Partitions: 4, Partition: partitionOf, Permanent: func(error) bool { return false },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = k.Close() }()
+	k := retired(t, o, p, time.Now)
 	out := -1
 	if err := k.Drain(t.Context(), func(n int) { out = n }); !errors.Is(err, gateway.ErrSetAside) || out != 0 {
 		t.Fatalf("drain: %d out, %v", out, err)
