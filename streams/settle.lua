@@ -57,8 +57,9 @@ local function finish(from, to, as)
   end
   redis.call('HDEL', KEYS[3], unpack(ARGV, from, to))
   if redis.call('EXISTS', KEYS[5], KEYS[6]) > 0 then
-    n = n + redis.call('ZREM', KEYS[5], unpack(ARGV, from, to))
-    redis.call('HDEL', KEYS[6], unpack(ARGV, from, to))
+    -- Where somebody deleted the schedule, the parcels tell how many were parked.
+    local due = redis.call('ZREM', KEYS[5], unpack(ARGV, from, to))
+    n = n + math.max(due, redis.call('HDEL', KEYS[6], unpack(ARGV, from, to)))
   end
   if n > 0 then redis.call('HINCRBY', KEYS[7], as, n) end
   return n

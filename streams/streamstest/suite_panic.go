@@ -191,7 +191,6 @@ func scheduleMadeAgain(t promise) {
 	if n := b.Write.HLen(t.Context(), b.Layout.Parcels(0, "points")).Val(); n != 1 {
 		t.Fatalf("%d parcels are left of one", n)
 	}
-	b.hand("HSET", b.Layout.Counts(0, "points"), "settled", 1) // its schedule was gone, so nobody counted it
 	if got := b.Trim(trim); len(got.Lost) != 0 {
 		t.Fatalf("lost: %+v", got)
 	}
