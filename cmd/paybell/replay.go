@@ -176,9 +176,9 @@ func (s *selection) insist(ctx context.Context, client *adminClient, verb string
 			heard(full)
 			return err
 		}
-		ids = ids[:0]
-		for _, r := range full {
-			ids = append(ids, r.ID)
+		ids = make([]string, len(full)) // those given are the caller's
+		for i, r := range full {
+			ids[i] = r.ID
 		}
 		select {
 		case <-time.After(roomEvery):
