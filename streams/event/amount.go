@@ -2,8 +2,6 @@ package event
 
 import (
 	"cmp"
-	"math"
-	"math/big"
 	"strings"
 )
 
@@ -51,49 +49,14 @@ func (a *amount) UnmarshalText(text []byte) error {
 
 // compare orders amounts by what they are worth.
 func (a amount) compare(b amount) int {
-	if a.exponent == b.exponent {
+	switch {
+	case a.exponent == b.exponent:
 		return cmp.Compare(a.unscaled, b.unscaled)
+	case a.unscaled < 0 && b.unscaled < 0:
+		return magnitude(-uint64(b.unscaled), b.exponent).compare(magnitude(-uint64(a.unscaled), a.exponent)) //nolint:gosec // Two's complement.
+	case a.unscaled < 0 || b.unscaled < 0:
+		return cmp.Compare(a.unscaled, b.unscaled)
+	default:
+		return a.sum().compare(b.sum())
 	}
-	return a.scaled().Cmp(b.scaled())
-}
-
-// scaled is the amount in units of 10^-maxExponent, in which every amount is an
-// integer. Sums are made there, so that no order of adding can overflow.
-func (a amount) scaled() *big.Int {
-	n := big.NewInt(a.unscaled)
-	return n.Mul(n, pow10(maxExponent-int(a.exponent)))
-}
-
-// moneyOf returns a scaled sum as Money with the currency's ISO exponent, or the
-// smallest larger one that keeps it exact. A sum that does not fit int64 becomes
-// the largest amount that does, and fits is false.
-func moneyOf(sum *big.Int, currency string) (m Money, fits bool) {
-	exponent := Exponent(currency)
-	minor, rest := new(big.Int), new(big.Int)
-	for {
-		minor.QuoRem(sum, pow10(maxExponent-exponent), rest)
-		if rest.Sign() == 0 {
-			break
-		}
-		exponent++
-	}
-	n := int64(math.MaxInt64)
-	if fits = minor.IsInt64(); fits {
-		n = minor.Int64()
-	}
-	var buf [decimalLen]byte
-	return Money{
-		Value:    string(appendDecimal(buf[:0], n, exponent)),
-		Minor:    n,
-		Exponent: exponent,
-		Currency: currency,
-	}, fits
-}
-
-func pow10(n int) *big.Int {
-	p := int64(1)
-	for range n {
-		p *= 10
-	}
-	return big.NewInt(p)
 }

@@ -12,9 +12,9 @@ type Disagreement string
 // Disagreements, as Conflicts lists them.
 const (
 	// ConflictTwoWay: one refund was told to have succeeded and failed, or one
-	// dispute to be won and lost.
+	// dispute to be won and lost, and neither time nor sequence tells which came last.
 	ConflictTwoWay Disagreement = "two_way"
-	// ConflictPaidAndClosed: money was taken, the provider closed the payment, and
+	// ConflictPaidAndClosed: money was taken, the provider closed that payment, and
 	// nothing tells of a refund.
 	ConflictPaidAndClosed Disagreement = "paid_and_closed"
 	// ConflictCurrency: amounts of the order are in different currencies. Those
@@ -28,8 +28,12 @@ const (
 	ConflictNegativeAmount Disagreement = "negative_amount"
 	// ConflictOverRefunded: more was refunded than captured.
 	ConflictOverRefunded Disagreement = "over_refunded"
-	// ConflictDoublePayment: more than one account took money for the order.
+	// ConflictDoublePayment: more than one payment took money for the order, and has
+	// not been given back.
 	ConflictDoublePayment Disagreement = "double_payment"
+	// ConflictUnreadable: an event named a customer, or a refund, in a way that could
+	// not be read, and nothing else tells the customer.
+	ConflictUnreadable Disagreement = "unreadable"
 	// ConflictCustomer: events name different customers.
 	ConflictCustomer Disagreement = "customer"
 	// ConflictOverflow: a sum is larger than Money can hold.
@@ -41,35 +45,83 @@ const (
 
 // Conflicts lists the order's disagreements, sorted. It is a pure function of the
 // order, as Status is: a disagreement that later events explain is listed no more.
-func (o *Order) Conflicts() []Disagreement {
-	s := &o.s
-	f := s.figures()
+func (o *Order) Conflicts() []Disagreement { return slices.Clone(o.view().conflicts) }
+
+func (s *state) conflicts(v *view, all []*books) []Disagreement {
 	found := make(map[Disagreement]bool)
 	found[ConflictCap] = s.Capped
 	found[ConflictNegativeAmount] = s.Negative
 	found[ConflictCustomer] = len(s.Customers) > 1
-	found[ConflictDoublePayment] = len(s.paidBy()) > 1
-	found[ConflictPaidAndClosed] = s.Stage == stagePaid && len(s.Closed) > 0 && !s.refundKnown()
-	found[ConflictOverRefunded] = f.captured.Sign() > 0 && f.refunded.Cmp(f.captured) > 0
-	if f.currency != "" {
-		_, capturedFits := moneyOf(f.captured, f.currency)
-		_, refundedFits := moneyOf(f.refunded, f.currency)
-		found[ConflictOverflow] = !capturedFits || !refundedFits
+	found[ConflictUnreadable] = slices.ContainsFunc(s.Unreadable, func(field string) bool {
+		return field != LeftOutCustomerRef || len(s.Customers) == 0
+	})
+	found[ConflictOverRefunded] = !v.captured.isZero() && v.refunded.compare(v.captured) > 0
+	if v.currency != "" {
+		for _, s := range [...]sum{v.captured, v.refunded, v.lost} {
+			if _, fits := s.money(v.currency); !fits {
+				found[ConflictOverflow] = true
+			}
+		}
 	}
 	s.eachCurrency(func(currency string) {
-		if currency != f.currency {
-			found[ConflictCurrency] = f.currency != ""
+		if currency != v.currency {
+			found[ConflictCurrency] = v.currency != ""
 		}
 	})
-	for _, l := range s.Accounts {
-		l.disagreements(found)
+	paying := 0
+	for _, b := range all {
+		paying += b.paying()
+	}
+	found[ConflictDoublePayment] = paying > 1
+	for n, name := range slices.Sorted(maps.Keys(s.Accounts)) {
+		s.paidAndClosed(s.Accounts[name], all[n], found)
+		s.Accounts[name].disagreements(all[n], found)
 	}
 	maps.DeleteFunc(found, func(_ Disagreement, is bool) bool { return !is })
 	return slices.Sorted(maps.Keys(found))
 }
 
+// paidAndClosed looks for a payment that took money and was closed under the same name:
+// an invoice that is paid in another way closes its intent. A closing without a name is
+// one of this account's payments, if money was taken before it.
+func (s *state) paidAndClosed(l *ledger, b *books, found map[Disagreement]bool) {
+	closing := latest(s.Unnamed.Closed, l.Attempts[""].Closed)
+	after := closing == unknownMoment || closing != 0 && closing > s.firstPaid()
+	for _, p := range b.payments {
+		closed := after || slices.ContainsFunc(p.names, func(name string) bool {
+			return name != "" && l.Attempts[name].Closed != 0 && l.took(name)
+		})
+		if p.taken && closed && !p.refundKnown && !b.refundOfNone {
+			found[ConflictPaidAndClosed] = true
+		}
+	}
+	if len(l.CapturedTotals[""]) > 0 && after && !b.refundOfNone {
+		found[ConflictPaidAndClosed] = true
+	}
+}
+
+// took reports whether money was told to be taken under that very name.
+func (l *ledger) took(name string) bool {
+	_, captured := l.Captures[name]
+	_, total := l.CapturedTotals[name]
+	return captured || total
+}
+
+// firstPaid is when money was taken for the first time, 0 when that is not known.
+func (s *state) firstPaid() moment {
+	var first moment
+	for _, at := range s.Currencies {
+		if m := momentOf(at); m == unknownMoment {
+			return 0
+		} else if first == 0 || m < first {
+			first = m
+		}
+	}
+	return first
+}
+
 // disagreements adds those that one account's own words hold.
-func (l *ledger) disagreements(found map[Disagreement]bool) {
+func (l *ledger) disagreements(b *books, found map[Disagreement]bool) {
 	for _, known := range l.Captures {
 		if len(known) == 0 && len(l.CapturedTotals) == 0 {
 			found[ConflictMissingAmount] = true
@@ -80,24 +132,46 @@ func (l *ledger) disagreements(found map[Disagreement]bool) {
 			}
 		}
 	}
-	for _, set := range l.Refunds {
-		if hasBoth(set, refundSucceeded, refundFailed) {
+	for id, set := range l.Refunds {
+		if undecided(set, refundSucceeded, refundFailed) {
 			found[ConflictTwoWay] = true
 		}
 		if differ(set) {
 			found[ConflictAmount] = true
 		}
 		_, currency := visibleAmount(set)
-		if visible(set) == refundSucceeded && currency == "" && len(l.RefundedTotals) == 0 {
+		switch {
+		case currency != "":
+		case visible(set) == refundSucceeded && len(l.RefundedTotals) == 0,
+			visible(set) == refundFailed && l.totalUntil(b, id, set[0].At): // How much of the total it was is not known.
 			found[ConflictMissingAmount] = true
 		}
 	}
 	for _, set := range l.Disputes {
 		// The amount in dispute may change while it lasts: that is no disagreement.
-		if hasBoth(set, disputeWon, disputeLost) {
+		if undecided(set, disputeWon, disputeLost) {
 			found[ConflictTwoWay] = true
 		}
 	}
+}
+
+// totalUntil reports whether a total that the refund may be in was told by then; 0 is an
+// unknown time.
+func (l *ledger) totalUntil(b *books, refund string, at int64) bool {
+	of, known := first(l.RefundOf[refund])
+	for payment, byCurrency := range l.RefundedTotals {
+		if known && payment != "" && !b.same(of, payment) {
+			continue
+		}
+		for _, told := range byCurrency {
+			for _, when := range told {
+				if at == 0 || int64(when) <= at {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // differ reports whether two amounts of one currency were told.
@@ -111,21 +185,6 @@ func differ(set []told) bool {
 			return true
 		}
 		seen[t.Currency] = t.Amount
-	}
-	return false
-}
-
-// refundKnown reports whether anything tells of a refund that did not fail.
-func (s *state) refundKnown() bool {
-	for _, l := range s.Accounts {
-		if len(l.RefundedTotals) > 0 {
-			return true
-		}
-		for _, set := range l.Refunds {
-			if visible(set) != refundFailed {
-				return true
-			}
-		}
 	}
 	return false
 }

@@ -6,6 +6,7 @@ package event
 
 import (
 	"log/slog"
+	"strings"
 	"time"
 )
 
@@ -41,9 +42,13 @@ type Event struct {
 	Refund        *Refund       `json:"refund,omitempty"`
 	Dispute       *Dispute      `json:"dispute,omitempty"`
 	Stock         *Stock        `json:"stock,omitempty"`
-	Authenticity  Authenticity  `json:"authenticity"`
-	Completeness  Completeness  `json:"completeness"`
-	Raw           Raw           `json:"raw"`
+	// LeftOut names the fields (LeftOutCustomerRef and so on) that the callback held and
+	// that could not be read. None of them decides a type, an amount that counts, an
+	// order or an identity: those make the whole callback unmapped.
+	LeftOut      []string     `json:"left_out,omitempty"`
+	Authenticity Authenticity `json:"authenticity"`
+	Completeness Completeness `json:"completeness"`
+	Raw          Raw          `json:"raw"`
 }
 
 // ProviderEvent keeps the provider's own identity and words.
@@ -76,8 +81,11 @@ type Payment struct {
 	// ParentRef is the ProviderRef of the original payment, on events about a
 	// refund, capture or dispute of it.
 	ParentRef string `json:"parent_ref,omitempty"`
-	Method    string `json:"method,omitempty"`
-	Amount    *Money `json:"amount,omitempty"`
+	// RelatedRefs are other names the provider has for the same payment, such as the
+	// payment intent of an invoice. What is told under any of them is of one payment.
+	RelatedRefs []string `json:"related_refs,omitempty"`
+	Method      string   `json:"method,omitempty"`
+	Amount      *Money   `json:"amount,omitempty"`
 	// Captured and RefundedTotal are cumulative totals, where the provider sends
 	// totals instead of single amounts.
 	Captured      *Money   `json:"captured,omitempty"`
@@ -138,6 +146,23 @@ const (
 	NeedsFetch Completeness = "needs-fetch"
 )
 
+// Fields that may be left out, by their path in an event.
+const (
+	LeftOutCustomerRef    = "merchant.customer_ref"
+	LeftOutMethod         = "payment.method"
+	LeftOutAmount         = "payment.amount"
+	LeftOutFailure        = "payment.failure"
+	LeftOutRefundOrderRef = "refund.order_ref"
+	LeftOutRefundAmount   = "refund.amount"
+	LeftOutDisputeAmount  = "dispute.amount"
+	LeftOutDisputeReason  = "dispute.reason"
+	LeftOutOccurredAt     = "occurred_at"
+)
+
+// isReference reports whether a field that was left out names something: what it
+// names is missing from the order then.
+func isReference(field string) bool { return strings.HasSuffix(field, "_ref") }
+
 // Raw points from the event to the callback it came from.
 type Raw struct {
 	CallbackID string `json:"callback_id"`
@@ -183,6 +208,19 @@ func (e *Event) orderingKey() string {
 // only what is authenticated and complete does.
 func (e *Event) MovesMoney() bool {
 	return e.Completeness == Full && (e.Authenticity == Signature || e.Authenticity == Token) && e.Type.Folds()
+}
+
+// NewUndecodable returns what an authentic callback that its provider cannot decode is
+// kept as. It claims no more of the proof than that there was one.
+func NewUndecodable() Event {
+	return Event{Type: Unmapped, Authenticity: SignaturePartial, Completeness: NeedsFetch}
+}
+
+// Undecodable reports whether the event is one that NewUndecodable began. What else is
+// of type Unmapped was understood: its provider named it.
+func (e *Event) Undecodable() bool {
+	return e.Type == Unmapped && e.Authenticity == SignaturePartial && e.Completeness == NeedsFetch &&
+		e.ProviderEvent == ProviderEvent{} && e.Payment == nil && e.Refund == nil && e.Dispute == nil && e.Stock == nil
 }
 
 // LogValue implements slog.LogValuer with the parts that hold no personal data.

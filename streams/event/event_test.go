@@ -64,6 +64,40 @@ func TestOrderingKey(t *testing.T) {
 	}
 }
 
+// TestUndecodable: what was completed by the gateway is still undecodable, and nothing
+// that a provider has named is.
+func TestUndecodable(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(*event.Event)
+		want   bool
+	}{
+		{"as it begins", func(*event.Event) {}, true},
+		{"completed", func(e *event.Event) {
+			e.ID, e.Account, e.Namespace, e.Provider, e.Raw = "evt_1", "bell", "shop", "bellpay", event.Raw{Index: 1}
+		}, true},
+		{"another type", func(e *event.Event) { e.Type = event.PaymentSucceeded }, false},
+		{"a conflict", func(e *event.Event) { *e = e.AsConflict() }, false},
+		{"a whole signature", func(e *event.Event) { e.Authenticity = event.Signature }, false},
+		{"nothing said of the proof", func(e *event.Event) { e.Authenticity = event.Unverified }, false},
+		{"complete", func(e *event.Event) { e.Completeness = event.Full }, false},
+		{"a type in the provider's words", func(e *event.Event) { e.ProviderEvent.Type = "coupon.created" }, false},
+		{"an id of the provider", func(e *event.Event) { e.ProviderEvent.ID = "evt_9" }, false},
+		{"a payment", func(e *event.Event) { e.Payment = &event.Payment{} }, false},
+		{"a refund", func(e *event.Event) { e.Refund = &event.Refund{} }, false},
+		{"a dispute", func(e *event.Event) { e.Dispute = &event.Dispute{} }, false},
+		{"stock", func(e *event.Event) { e.Stock = &event.Stock{} }, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			e := event.NewUndecodable()
+			tc.change(&e)
+			if e.Undecodable() != tc.want || e.MovesMoney() && tc.want {
+				t.Errorf("undecodable: %v, moves money: %v", e.Undecodable(), e.MovesMoney())
+			}
+		})
+	}
+}
+
 func TestMovesMoney(t *testing.T) {
 	all := []event.Type{
 		event.PaymentPending, event.PaymentActionRequired, event.PaymentAuthorized, event.PaymentSucceeded,

@@ -1,27 +1,36 @@
 package event
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // said is what one event says about its order, as a state of its own; folding an
 // event is joining it. The event must be one that moves money.
 func said(e *Event) *state {
 	s := &state{}
 	at := &mark{At: millis(e.OccurredAt), ID: refKey(e.ID)}
-	if ref := validText(e.Merchant.CustomerRef); ref != "" && len(ref) <= maxCustomerLen {
+	if ref := validText(e.Merchant.CustomerRef); ref != "" && CheckRef(ref) == nil {
 		s.Customers = firsts{ref: at}
 	}
 	s.Final = e.Payment != nil && e.Payment.Final
+	for _, field := range e.LeftOut {
+		if isReference(field) {
+			s.Unreadable, _ = joinNames(s.Unreadable, []string{field})
+		}
+	}
+	now := momentOf(at)
 	switch e.Type {
 	case PaymentPending, PaymentActionRequired:
-		s.Stage, s.LastPending = stagePending, at
+		s.try(e, attempt{Pending: now})
 	case PaymentAuthorized:
-		s.Stage = stageAuthorized
+		s.try(e, attempt{Authorized: now})
 	case PaymentSucceeded:
-		s.Stage = stagePaid
 		s.capture(e, at)
 	case PaymentFailed:
-		s.LastFailure = at
+		s.try(e, attempt{Failed: now})
 	case PaymentClosed:
+		s.try(e, attempt{Closed: now})
 		s.Closed = firsts{refKey(e.ProviderEvent.Type): at}
 	case RefundPending:
 		s.refund(e, refundPending)
@@ -40,7 +49,13 @@ func said(e *Event) *state {
 	case DisputeClosed:
 		s.dispute(e, disputeClosed)
 	}
+	s.relate(e)
 	return s
+}
+
+// try notes how far an attempt came: that of the payment the event is about.
+func (s *state) try(e *Event, a attempt) {
+	s.ledger(e).Attempts = map[string]attempt{paymentKey(e): a}
 }
 
 // capture notes money taken: a total where the provider sends totals, else this
@@ -51,8 +66,9 @@ func (s *state) capture(e *Event, at *mark) {
 		p = *e.Payment
 	}
 	l := s.ledger(e)
+	s.refundedTotal(e)
 	if a, currency, ok := s.amount(p.Captured); ok {
-		l.CapturedTotals = map[string]totals{totalKey(p): {currency: &a}}
+		l.CapturedTotals = map[string]totals{paymentKey(e): {currency: &a}}
 		s.Currencies = firsts{currency: at}
 		return
 	}
@@ -64,25 +80,34 @@ func (s *state) capture(e *Event, at *mark) {
 	l.Captures = map[string]amounts{partKey(p.ProviderRef, e): known}
 }
 
-// refund notes one refund, and the total where the provider sends that instead of
-// the refund's own amount. Totals count on success alone: before it, providers
-// differ in whether a total holds the refund.
+// refund notes one refund, and the total where one is told. Totals count on success
+// alone: before it, providers differ in whether a total holds the refund.
 func (s *state) refund(e *Event, v outcome) {
 	var r Refund
 	if e.Refund != nil {
 		r = *e.Refund
 	}
-	l := s.ledger(e)
-	t := s.told(e, v, r.Amount)
-	if v == refundSucceeded && r.Amount == nil && e.Payment != nil {
-		if a, currency, ok := s.amount(e.Payment.RefundedTotal); ok {
-			l.RefundedTotals = map[string]totals{totalKey(*e.Payment): {currency: &a}}
-			if r.ProviderRef == "" {
-				return // The total is all there is to know.
-			}
-		}
+	if v == refundSucceeded && s.refundedTotal(e) && r.Amount == nil && r.ProviderRef == "" {
+		return // The total is all there is to know.
 	}
-	l.Refunds = map[string][]told{partKey(r.ProviderRef, e): {t}}
+	l, key := s.ledger(e), partKey(r.ProviderRef, e)
+	l.Refunds = map[string][]told{key: {s.told(e, v, r.Amount)}}
+	if payment := paymentKey(e); payment != "" {
+		l.RefundOf = map[string][]string{key: {payment}}
+	}
+}
+
+// refundedTotal notes what was given back so far, and when that was told.
+func (s *state) refundedTotal(e *Event) bool {
+	if e.Payment == nil {
+		return false
+	}
+	a, currency, ok := s.amount(e.Payment.RefundedTotal)
+	if ok {
+		at := momentOf(&mark{At: millis(e.OccurredAt)})
+		s.ledger(e).RefundedTotals = map[string]series{paymentKey(e): {currency: {a: at}}}
+	}
+	return ok
 }
 
 func (s *state) dispute(e *Event, v outcome) {
@@ -90,7 +115,33 @@ func (s *state) dispute(e *Event, v outcome) {
 	if e.Dispute != nil {
 		d = *e.Dispute
 	}
-	s.ledger(e).Disputes = map[string][]told{partKey(d.ProviderRef, e): {s.told(e, v, d.Amount)}}
+	l, key := s.ledger(e), partKey(d.ProviderRef, e)
+	l.Disputes = map[string][]told{key: {s.told(e, v, d.Amount)}}
+	if payment := paymentKey(e); payment != "" {
+		l.DisputeOf = map[string][]string{key: {payment}}
+	}
+}
+
+// relate notes the other names of the payment. A capture that names the payment it is
+// a part of has two.
+func (s *state) relate(e *Event) {
+	name := paymentKey(e)
+	if name == "" {
+		return
+	}
+	related := e.Payment.RelatedRefs
+	if e.Type.OfPayment() {
+		related = append(slices.Clip(related), e.Payment.ProviderRef)
+	}
+	var others []string
+	for _, ref := range related {
+		if key := refKey(ref); key != "" && key != name {
+			others, _ = joinNames(others, []string{key})
+		}
+	}
+	if len(others) > 0 {
+		s.ledger(e).Related = map[string][]string{name: others}
+	}
 }
 
 func (s *state) told(e *Event, v outcome, m *Money) told {
@@ -107,9 +158,11 @@ func (s *state) told(e *Event, v outcome, m *Money) told {
 
 // ledger is the account's part of s, made when missing.
 func (s *state) ledger(e *Event) *ledger {
-	l := &ledger{}
-	s.Accounts = map[string]*ledger{refKey(e.Account): l}
-	return l
+	name := refKey(e.Account)
+	if s.Accounts == nil {
+		s.Accounts = map[string]*ledger{name: {}}
+	}
+	return s.Accounts[name]
 }
 
 // amount reads money that can be counted. Money whose parts disagree is as good as
@@ -134,12 +187,17 @@ func partKey(ref string, e *Event) string {
 	return refKey(e.ID)
 }
 
-// totalKey names the payment that a total is about; "" is the order as a whole.
-func totalKey(p Payment) string {
-	if p.ParentRef != "" {
-		return refKey(p.ParentRef)
+// paymentKey names the payment that the event is about; "" is one without a
+// reference, or the order as a whole.
+func paymentKey(e *Event) string {
+	switch {
+	case e.Payment == nil:
+		return ""
+	case e.Payment.ParentRef != "":
+		return refKey(e.Payment.ParentRef)
+	default:
+		return refKey(e.Payment.ProviderRef)
 	}
-	return refKey(p.ProviderRef)
 }
 
 func millis(t time.Time) int64 {

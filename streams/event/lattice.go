@@ -13,6 +13,9 @@ const (
 	grew growth = 1 << iota
 	// moved: only a time that helps to choose between events changed.
 	moved
+	// tried: an attempt to pay was told something new of. Once the order is paid no
+	// status looks at it.
+	tried
 	// dropped: a bounded set let go of a member.
 	dropped
 )
@@ -45,7 +48,10 @@ func joinMap[V any](dst, src map[string]V, limit int, join func(a, b V) (V, grow
 		var zero V
 		joined, h := join(zero, v)
 		dst[key] = joined
-		g |= h | grew
+		if h&tried == 0 {
+			h |= grew
+		}
+		g |= h
 	}
 	return dst, g
 }
@@ -87,14 +93,6 @@ type mark struct {
 	// At is in milliseconds since 1970.
 	At int64  `json:"at_ms,omitempty"`
 	ID string `json:"id,omitempty"`
-}
-
-// later keeps the maximum of (time, ID); an unknown time comes before all others.
-func later(a, b *mark) (*mark, growth) {
-	if b == nil || a != nil && a.compare(*b) >= 0 {
-		return a, 0
-	}
-	return b, grew
 }
 
 // earlier keeps the minimum of (time, ID); an unknown time comes after all others.

@@ -37,6 +37,10 @@ func Exponent(currency string) int {
 	}
 }
 
+// CurrencyCode returns an ISO 4217 alphabetic code in upper case: three ASCII letters,
+// and ErrCurrency for everything else.
+func CurrencyCode(code string) (string, error) { return currencyCode(code) }
+
 // FromMinor makes Money of an integer in the ISO minor unit of the currency.
 // The currency may be in lower case.
 func FromMinor(minor int64, currency string) (Money, error) {

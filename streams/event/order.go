@@ -1,8 +1,6 @@
 package event
 
 import (
-	"encoding/json"
-	"fmt"
 	"slices"
 )
 
@@ -23,6 +21,8 @@ import (
 // An Order is not safe for concurrent use. Copy it with Clone, never by value.
 type Order struct {
 	s state
+	// seen is what s looks like; nil until somebody asks.
+	seen *view
 }
 
 // Change is what applying one event came to. Unlike the Order it may depend on
@@ -51,17 +51,19 @@ func (o *Order) Apply(e *Event) Change {
 		}
 		return ChangeStale
 	}
-	before, chosen := o.Conflicts(), o.s.chosen()
+	before, chosen := o.view(), o.s.chosen()
 	g := o.s.join(said(e))
-	if g&grew == 0 && (g&moved == 0 || chosen == o.s.chosen()) {
+	o.seen = nil
+	after := o.view()
+	gained := func(d Disagreement) bool { return !slices.Contains(before.conflicts, d) }
+	switch {
+	case slices.ContainsFunc(after.conflicts, gained):
+		return ChangeConflict
+	case g&grew != 0, g&tried != 0 && !o.s.paid(), chosen != o.s.chosen(), !before.same(after):
+		return ChangeApplied
+	default:
 		return ChangeStale
 	}
-	for _, c := range o.Conflicts() {
-		if !slices.Contains(before, c) {
-			return ChangeConflict
-		}
-	}
-	return ChangeApplied
 }
 
 // Merge joins what other says: they turned out to be one order. Other is not
@@ -69,6 +71,7 @@ func (o *Order) Apply(e *Event) Change {
 func (o *Order) Merge(other *Order) {
 	if other != nil {
 		o.s.join(&other.s)
+		o.seen = nil
 	}
 }
 
@@ -79,38 +82,12 @@ func (o *Order) Clone() *Order {
 	return c
 }
 
-// orderVersion is the version of an Order's JSON.
-const orderVersion = 1
-
-// MarshalJSON implements json.Marshaler. Equal orders have equal JSON. Store it as
-// text: a JSON column of a database may write it differently.
-func (o Order) MarshalJSON() ([]byte, error) {
-	s := o.s
-	s.Version = orderVersion
-	return json.Marshal(&s)
-}
-
-// UnmarshalJSON implements json.Unmarshaler. It replaces o.
-func (o *Order) UnmarshalJSON(text []byte) error {
-	var s state
-	if err := json.Unmarshal(text, &s); err != nil {
-		return fmt.Errorf("%w: %w", ErrOrder, err)
-	}
-	if s.Version > orderVersion || s.Version < 0 {
-		return fmt.Errorf("%w: version %d", ErrOrder, s.Version)
-	}
-	// Joining into nothing puts whatever was stored into its one canonical form.
-	o.s = state{}
-	o.s.join(&s)
-	return nil
-}
-
 // CustomerRef is the merchant's customer reference that the order's earliest event
 // with one carries, or "". Where events disagree the order has ConflictCustomer.
 func (o *Order) CustomerRef() string { return o.s.Customers.first() }
 
-// Closed reports whether the provider expects no more payment, and in which words
-// the earliest such event said so.
+// Closed reports whether some attempt to pay was closed, and in which words the
+// earliest such event said so. The order itself is closed when its Status says so.
 func (o *Order) Closed() (words string, closed bool) {
 	return o.s.Closed.first(), len(o.s.Closed) > 0
 }
@@ -120,3 +97,40 @@ func (o *Order) Final() bool { return o.s.Final }
 
 // PaidBy returns the accounts that told of a successful payment, sorted.
 func (o *Order) PaidBy() []string { return o.s.paidBy() }
+
+// HasMoney reports whether the account told of money of that payment: taken, given
+// back or in dispute.
+func (o *Order) HasMoney(account, payment string) bool {
+	l := o.s.Accounts[refKey(account)]
+	if l == nil {
+		return false
+	}
+	name := refKey(payment)
+	_, captured := l.Captures[name]
+	_, total := l.CapturedTotals[name]
+	_, refunded := l.RefundedTotals[name]
+	if captured || total || refunded {
+		return true
+	}
+	for _, of := range []map[string][]string{l.RefundOf, l.DisputeOf} {
+		for _, payments := range of {
+			if slices.Contains(payments, name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// CountElsewhere notes that the points of a payment belong to another order, which
+// claims it too. Worth leaves the payment out from then on.
+func (o *Order) CountElsewhere(account, payment string) {
+	o.s.join(&state{Accounts: map[string]*ledger{refKey(account): {Elsewhere: []string{refKey(payment)}}}})
+	o.seen = nil
+}
+
+// CountsElsewhere reports whether CountElsewhere was told that payment.
+func (o *Order) CountsElsewhere(account, payment string) bool {
+	l := o.s.Accounts[refKey(account)]
+	return l != nil && slices.Contains(l.Elsewhere, refKey(payment))
+}

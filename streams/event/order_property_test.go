@@ -59,6 +59,12 @@ func drawEvent(t *rapid.T) event.Event {
 	if s := rapid.IntRange(0, 4).Draw(t, "second"); s > 0 {
 		e.OccurredAt = noon.Add(time.Duration(s) * time.Second)
 	}
+	if rapid.IntRange(0, 3).Draw(t, "related") == 0 {
+		e.Payment.RelatedRefs = rapid.SliceOfN(ref, 1, 2).Draw(t, "related refs")
+	}
+	if rapid.IntRange(0, 5).Draw(t, "left out") == 0 {
+		e.LeftOut = []string{rapid.SampledFrom([]string{event.LeftOutCustomerRef, event.LeftOutRefundOrderRef, event.LeftOutMethod}).Draw(t, "field")}
+	}
 	if rapid.Bool().Draw(t, "totals") {
 		e.Payment.Captured, e.Payment.RefundedTotal = amount.Draw(t, "captured"), amount.Draw(t, "refunded")
 	}
@@ -109,8 +115,8 @@ func state(t rapid.TB, o *event.Order) string {
 // face is everything that can be seen of an order, and its worth.
 func face(o *event.Order) string {
 	words, closed := o.Closed()
-	return fmt.Sprintf("%s captured=%s refunded=%s conflicts=%v customer=%q closed=%v %q final=%v paid by=%v worth=%d",
-		o.Status(), o.Captured(), o.Refunded(), o.Conflicts(), o.CustomerRef(), closed, words, o.Final(), o.PaidBy(),
+	return fmt.Sprintf("%s captured=%s refunded=%s lost=%s conflicts=%v customer=%q closed=%v %q final=%v paid by=%v worth=%d",
+		o.Status(), o.Captured(), o.Refunded(), o.Lost(), o.Conflicts(), o.CustomerRef(), closed, words, o.Final(), o.PaidBy(),
 		event.Worth(o, onePointPerUnit))
 }
 
@@ -230,12 +236,18 @@ func TestCapsKeepTheJoin(t *testing.T) {
 				e.Merchant.CustomerRef = ref
 			case 9:
 				e.Type, e.ProviderEvent.Type = event.PaymentClosed, ref
+			case 10:
+				e.Type, e.Payment.ProviderRef = event.PaymentPending, ref
+			case 11:
+				e.Type, e.Payment.RefundedTotal = event.RefundSucceeded, money(t, fmt.Sprint(i), "CNY")
+			case 12:
+				e.Payment.RelatedRefs = []string{ref}
 			}
 			events = append(events, e)
 		}
 		return events
 	}
-	for kind := range 10 {
+	for kind := range 13 {
 		t.Run(fmt.Sprint(kind), func(t *testing.T) {
 			events := many(kind)
 			want := fold(events...)

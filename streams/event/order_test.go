@@ -25,7 +25,7 @@ func TestStatus(t *testing.T) {
 		}, event.StatusChargedBack},
 		{"1 lost over a part", func(s *story) {
 			s.add100(event.PaymentSucceeded).add(event.DisputeLost, s.amount("99.99", "CNY"))
-		}, event.StatusPaid},
+		}, event.StatusPartiallyRefunded},
 		{"1 lost over an untold amount", func(s *story) { s.add100(event.PaymentSucceeded).add(event.DisputeLost) }, event.StatusChargedBack},
 		{"1 lost in another currency", func(s *story) {
 			s.add100(event.PaymentSucceeded).add(event.DisputeLost, s.amount("14.00", "USD"))
@@ -199,7 +199,7 @@ func TestSums(t *testing.T) {
 		}, "100.00 CNY", "70.00 CNY"},
 		{"a total beside the refund's own amount", func(s *story) {
 			s.add100(event.PaymentSucceeded).add(event.RefundSucceeded, s.amount("30", "CNY"), s.refunded("50"))
-		}, "100.00 CNY", "30.00 CNY"},
+		}, "100.00 CNY", "50.00 CNY"},
 		{"a total of a refund that failed", func(s *story) {
 			s.add100(event.PaymentSucceeded).add(event.RefundFailed, refund(""), s.refunded("50"))
 		}, "100.00 CNY", "0.00 CNY"},
@@ -284,15 +284,30 @@ func TestConflicts(t *testing.T) {
 		{"a dispute won", func(s *story) {
 			s.add100(event.PaymentSucceeded).add100(event.DisputeOpened).add(event.DisputeUpdated, s.amount("90", "CNY")).add100(event.DisputeWon)
 		}, ""},
-		{"refund both ways", func(s *story) {
+		{"refund both ways at one moment", func(s *story) {
+			s.add100(event.PaymentSucceeded).add100(event.RefundSucceeded, at(5)).add100(event.RefundFailed, at(5))
+		}, "two_way"},
+		{"refund both ways, no time told", func(s *story) {
+			s.add100(event.PaymentSucceeded).add100(event.RefundSucceeded, at(-1)).add100(event.RefundFailed, at(-1))
+		}, "two_way"},
+		{"refund both ways, told by a total, at one moment", func(s *story) {
+			s.add100(event.PaymentSucceeded).add(event.RefundSucceeded, s.refunded("100"), at(5)).add100(event.RefundFailed, at(5))
+		}, "two_way"},
+		{"a refund that fails after it succeeded", func(s *story) {
 			s.add100(event.PaymentSucceeded).add100(event.RefundSucceeded).add100(event.RefundFailed)
+		}, ""},
+		{"a refund that succeeds after it failed", func(s *story) {
+			s.add100(event.PaymentSucceeded).add100(event.RefundFailed).add100(event.RefundSucceeded)
+		}, ""},
+		{"a refund both ways, in sequence at one moment", func(s *story) {
+			s.add100(event.PaymentSucceeded).add100(event.RefundSucceeded, at(5), sequence(1)).add100(event.RefundFailed, at(5), sequence(2))
+		}, ""},
+		{"dispute both ways at one moment", func(s *story) {
+			s.add100(event.PaymentSucceeded).add100(event.DisputeWon, at(5)).add100(event.DisputeLost, at(5))
 		}, "two_way"},
-		{"refund both ways, told by a total", func(s *story) {
-			s.add100(event.PaymentSucceeded).add(event.RefundSucceeded, s.refunded("100")).add100(event.RefundFailed)
-		}, "two_way"},
-		{"dispute both ways", func(s *story) {
-			s.add100(event.PaymentSucceeded).add100(event.DisputeWon).add100(event.DisputeLost)
-		}, "two_way"},
+		{"a dispute lost, then won", func(s *story) {
+			s.add100(event.PaymentSucceeded).add100(event.DisputeLost).add100(event.DisputeWon)
+		}, ""},
 		{"two refunds, one each way", func(s *story) {
 			s.add100(event.PaymentSucceeded).add100(event.RefundSucceeded).add100(event.RefundFailed, refund("re_2"))
 		}, ""},
@@ -309,7 +324,7 @@ func TestConflicts(t *testing.T) {
 		{"closed, not paid", func(s *story) { s.add(event.PaymentAuthorized).add(event.PaymentClosed) }, ""},
 		{"currency of captures", func(s *story) {
 			s.add100(event.PaymentSucceeded).add(event.PaymentSucceeded, payment("pay_2"), s.amount("14", "USD"))
-		}, "currency"},
+		}, "currency double_payment"},
 		{"currency of one capture", func(s *story) {
 			s.add100(event.PaymentSucceeded).add(event.PaymentSucceeded, s.amount("14", "USD"))
 		}, "currency"},
@@ -363,7 +378,7 @@ func TestConflicts(t *testing.T) {
 		{"overflow", func(s *story) {
 			s.add(event.PaymentSucceeded, s.amount("92233720368547758.07", "CNY"))
 			s.add(event.PaymentSucceeded, payment("pay_2"), s.amount("0.01", "CNY"))
-		}, "overflow"},
+		}, "double_payment overflow"},
 		{"several at once", func(s *story) {
 			s.add100(event.PaymentSucceeded).add100(event.PaymentSucceeded, account("other")).add(event.PaymentClosed)
 		}, "double_payment paid_and_closed"},
@@ -416,7 +431,7 @@ func TestChange(t *testing.T) {
 			s.add100(event.PaymentSucceeded).add(event.PaymentClosed).add100(event.RefundSucceeded)
 		}, []event.Change{"applied", "conflict", "applied"}},
 		{"both ways", func(s *story) {
-			s.add100(event.PaymentSucceeded).add100(event.RefundSucceeded).add100(event.RefundFailed).add100(event.RefundFailed)
+			s.add100(event.PaymentSucceeded).add100(event.RefundSucceeded).add100(event.RefundFailed, at(1)).add100(event.RefundFailed)
 		}, []event.Change{"applied", "applied", "conflict", "applied"}},
 		{"not complete", func(s *story) {
 			s.add100(event.PaymentSucceeded, func(e *event.Event) { e.Completeness = event.NeedsFetch })

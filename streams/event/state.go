@@ -1,32 +1,26 @@
 package event
 
 import (
-	"errors"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Bounds of one order's sets. They are far above what honest orders have.
 const (
 	maxAccounts   = 8   // accounts that sell one order
-	maxParts      = 128 // captures, refunds, disputes and totals, each, of an account
+	maxParts      = 128 // attempts, captures, refunds, disputes and totals, each, of an account
 	maxTold       = 16  // different things told of one refund or dispute
 	maxCurrencies = 4   // currencies of one order or part
 	maxAmounts    = 4   // different amounts of one capture
 	maxCustomers  = 4   // customers of one order
-	maxWords      = 4   // reasons to close one order
-	// maxCustomerLen bounds a customer reference; longer text is none.
-	maxCustomerLen = 512
+	maxWords      = 4   // reasons to close an attempt
+	maxUnreadable = 8   // kinds of references that could not be read
 )
 
-// state is the tuple of an order. Its JSON is stored in SQL: members may be added,
-// never renamed, and orderVersion rises when old code must not read it.
+// state is the tuple of an order. stored is its JSON.
 type state struct {
-	Version     int   `json:"v"`
-	Stage       stage `json:"stage,omitempty"`
-	LastPending *mark `json:"last_pending,omitempty"`
-	LastFailure *mark `json:"last_failure,omitempty"`
-	// Closed holds the words that closed the order.
+	// Closed holds the words in which providers closed an attempt.
 	Closed firsts `json:"closed,omitempty"`
 	Final  bool   `json:"final,omitempty"`
 	// Customers and Currencies hold every customer named and every currency captured.
@@ -34,59 +28,64 @@ type state struct {
 	Currencies firsts `json:"currencies,omitempty"`
 	// Accounts keeps what each account told: references are unique per account.
 	Accounts map[string]*ledger `json:"accounts,omitempty"`
+	// Unnamed is what a version told that did not keep which attempt it was told of.
+	Unnamed attempt `json:"unnamed,omitzero"`
+	// Unreadable names the references that some event held and nobody could read.
+	Unreadable []string `json:"unreadable,omitempty"`
 	// Capped: some set was full. Negative: some amount was below zero.
 	Capped   bool `json:"capped,omitempty"`
 	Negative bool `json:"negative,omitempty"`
 }
 
-// ledger is what one account told of the order's money.
+// ledger is what one account told of the order. Payments go by the provider's
+// reference; "" is a payment, or all of them, without one.
 type ledger struct {
-	// Captures maps a capture to the amounts told of it, by currency, largest
-	// first; none while no amount is known.
+	// Attempts maps a payment to how far it came, but for the money.
+	Attempts map[string]attempt `json:"attempts,omitempty"`
+	// Captures maps a payment to the amounts told of it, by currency, largest first;
+	// none while no amount is known.
 	Captures map[string]amounts `json:"captures,omitempty"`
-	// CapturedTotals and RefundedTotals map a payment to the largest total told.
+	// CapturedTotals maps a payment to the largest total told.
 	CapturedTotals map[string]totals `json:"captured_totals,omitempty"`
-	RefundedTotals map[string]totals `json:"refunded_totals,omitempty"`
+	// RefundedTotals maps a payment to every total told. The largest alone would not
+	// do: a refund that fails later leaves the totals it was counted in.
+	RefundedTotals map[string]series `json:"refunded,omitempty"`
 	// Refunds and Disputes map each to all that was told of it, most telling first.
 	Refunds  map[string][]told `json:"refunds,omitempty"`
 	Disputes map[string][]told `json:"disputes,omitempty"`
+	// RefundOf and DisputeOf map each to the payment it is about. There is one, unless a
+	// provider contradicts itself: then the first by name counts.
+	RefundOf  map[string][]string `json:"refund_of,omitempty"`
+	DisputeOf map[string][]string `json:"dispute_of,omitempty"`
+	// Related maps a payment to other names of the same one.
+	Related map[string][]string `json:"related,omitempty"`
+	// Elsewhere lists payments whose points belong to another order that claims them.
+	Elsewhere []string `json:"elsewhere,omitempty"`
 }
 
-// amounts are different amounts by currency, totals the largest amount by
-// currency. An amount never changes, it is only replaced: orders may share it.
+// amounts are different amounts by currency, totals the largest amount by currency,
+// and series every amount, by currency, with the latest moment it was told at. An
+// amount never changes, it is only replaced: orders may share it.
 type (
 	amounts map[string][]amount
 	totals  map[string]*amount
+	series  map[string]map[amount]moment
 )
 
 func (s *state) join(other *state) growth {
-	var g growth
-	if other.Stage > s.Stage {
-		s.Stage = other.Stage
-		g |= grew
-	}
-	var h growth
-	s.LastPending, h = later(s.LastPending, other.LastPending)
-	g |= s.whileOpen(h)
-	s.LastFailure, h = later(s.LastFailure, other.LastFailure)
-	g |= s.whileOpen(h)
+	var g, h growth
 	g |= s.Closed.join(other.Closed, maxWords)
 	g |= s.Customers.join(other.Customers, maxCustomers)
 	g |= s.Currencies.join(other.Currencies, maxCurrencies)
 	s.Accounts, h = joinMap(s.Accounts, other.Accounts, maxAccounts, joinLedger)
 	g |= h
+	s.Unnamed, h = joinAttempt(s.Unnamed, other.Unnamed)
+	g |= h
+	s.Unreadable, h = joinSet(s.Unreadable, other.Unreadable, maxUnreadable, strings.Compare)
+	g |= h
 	g |= raise(&s.Final, other.Final)
 	g |= raise(&s.Negative, other.Negative)
 	g |= raise(&s.Capped, other.Capped || g&dropped != 0)
-	return g
-}
-
-// whileOpen says what a later pending or failure means: nothing new once the money
-// is authorized, because no status looks at it any more.
-func (s *state) whileOpen(g growth) growth {
-	if g == grew && s.Stage >= stageAuthorized {
-		return moved
-	}
 	return g
 }
 
@@ -112,15 +111,25 @@ func joinLedger(a, b *ledger) (*ledger, growth) {
 		return a, 0
 	}
 	var g, h growth
+	a.Attempts, h = joinMap(a.Attempts, b.Attempts, maxParts, joinAttempt)
+	g |= h
 	a.Captures, h = joinMap(a.Captures, b.Captures, maxParts, joinAmounts)
 	g |= h
 	a.CapturedTotals, h = joinMap(a.CapturedTotals, b.CapturedTotals, maxParts, joinTotals)
 	g |= h
-	a.RefundedTotals, h = joinMap(a.RefundedTotals, b.RefundedTotals, maxParts, joinTotals)
+	a.RefundedTotals, h = joinMap(a.RefundedTotals, b.RefundedTotals, maxParts, joinSeries)
 	g |= h
 	a.Refunds, h = joinMap(a.Refunds, b.Refunds, maxParts, joinTold)
 	g |= h
 	a.Disputes, h = joinMap(a.Disputes, b.Disputes, maxParts, joinTold)
+	g |= h
+	a.RefundOf, h = joinMap(a.RefundOf, b.RefundOf, maxParts, joinNames)
+	g |= h
+	a.DisputeOf, h = joinMap(a.DisputeOf, b.DisputeOf, maxParts, joinNames)
+	g |= h
+	a.Related, h = joinMap(a.Related, b.Related, maxParts, joinNames)
+	g |= h
+	a.Elsewhere, h = joinNames(a.Elsewhere, b.Elsewhere)
 	return a, g | h
 }
 
@@ -148,7 +157,51 @@ func joinTotals(a, b totals) (totals, growth) {
 	})
 }
 
+func joinSeries(a, b series) (series, growth) {
+	if a == nil {
+		a = series{}
+	}
+	return joinMap(a, b, maxCurrencies, func(x, y map[amount]moment) (map[amount]moment, growth) {
+		if x == nil {
+			x = map[amount]moment{}
+		}
+		var g growth
+		for a, at := range y {
+			old, known := x[a]
+			switch {
+			case !known:
+				g |= grew
+			case at > old:
+				g |= moved
+			default:
+				continue
+			}
+			x[a] = at
+		}
+		return x, g | cutSeries(x)
+	})
+}
+
+// cutSeries keeps the largest totals: those that are left were so at every step before.
+func cutSeries(s map[amount]moment) growth {
+	var g growth
+	for len(s) > maxParts {
+		var least amount
+		first := true
+		for a := range s {
+			if first || a.compare(least) < 0 {
+				least, first = a, false
+			}
+		}
+		delete(s, least)
+		g = dropped
+	}
+	return g
+}
+
 func joinTold(a, b []told) ([]told, growth) { return joinSet(a, b, maxTold, told.compare) }
+
+func joinNames(a, b []string) ([]string, growth) { return joinSet(a, b, maxParts, strings.Compare) }
 
 func (s *state) paidBy() []string {
 	var accounts []string
@@ -158,45 +211,4 @@ func (s *state) paidBy() []string {
 		}
 	}
 	return accounts
-}
-
-// errStage is wrapped in ErrOrder by Order.UnmarshalJSON.
-var errStage = errors.New("unknown stage")
-
-// stage is how far the payment has come.
-type stage uint8
-
-const (
-	stageNone stage = iota
-	stagePending
-	stageAuthorized
-	stagePaid
-)
-
-// String is the stage's name in an order's JSON.
-func (s stage) String() string {
-	switch s {
-	case stagePending:
-		return "pending"
-	case stageAuthorized:
-		return "authorized"
-	case stagePaid:
-		return "paid"
-	default:
-		return "none"
-	}
-}
-
-// MarshalText implements encoding.TextMarshaler.
-func (s stage) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (s *stage) UnmarshalText(text []byte) error {
-	for known := stageNone; known <= stagePaid; known++ {
-		if known.String() == string(text) {
-			*s = known
-			return nil
-		}
-	}
-	return errStage
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"slices"
 )
 
 // told is one thing that was told of a refund or a dispute.
@@ -127,12 +128,16 @@ func visibleAmount(set []told) (a amount, currency string) {
 	return a, currency
 }
 
-// hasBoth reports whether two outcomes that exclude each other were told.
-func hasBoth(set []told, v, w outcome) bool {
-	var seenV, seenW bool
-	for _, t := range set {
-		seenV = seenV || t.Value == v
-		seenW = seenW || t.Value == w
+// undecided reports whether two outcomes that exclude each other were told, and
+// nothing says which of them came last. Where sequence or time says it, both may be
+// true, one after the other: providers' documents have refunds that fail after they
+// succeeded, or succeed after they failed, and disputes that are decided anew.
+func undecided(set []told, v, w outcome) bool {
+	lastV := slices.IndexFunc(set, func(t told) bool { return t.Value == v })
+	lastW := slices.IndexFunc(set, func(t told) bool { return t.Value == w })
+	if lastV < 0 || lastW < 0 {
+		return false
 	}
-	return seenV && seenW
+	a, b := set[lastV], set[lastW]
+	return compareSequence(a.Sequence, b.Sequence) == 0 && a.At == b.At
 }

@@ -1,5 +1,7 @@
 package event
 
+import "strings"
+
 // Type is our classification of an event. The list is closed: what does not
 // fit is Unmapped, and the provider's own word stays in ProviderEvent.Type.
 type Type string
@@ -45,3 +47,7 @@ func (t Type) Folds() bool {
 		return false
 	}
 }
+
+// OfPayment reports whether an event of this type is about a payment itself, and not
+// about a refund or a dispute of it.
+func (t Type) OfPayment() bool { return strings.HasPrefix(string(t), "payment.") }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Names of the fields of an entry, in the order in which they are written. They
@@ -205,15 +206,31 @@ func (w *wire) body(r *Record) error {
 	return nil
 }
 
-// MaxRef is the longest reference, in bytes, that an event may carry: order,
-// provider and customer references, ids and the provider's words for a type.
-const MaxRef = 512
+// Bounds of a reference: order, provider and customer references, ids and the
+// provider's words for a type. Providers count characters (500 in Stripe's metadata);
+// a database counts bytes, and four make a character at most.
+const (
+	MaxRefCharacters = 512
+	MaxRef           = 4 * MaxRefCharacters
+)
+
+// CheckRef refuses a text that no database can hold and index as a key.
+func CheckRef(ref string) error {
+	if len(ref) > MaxRefCharacters && (len(ref) > MaxRef || utf8.RuneCountInString(ref) > MaxRefCharacters) {
+		return fmt.Errorf("%w: a reference is longer than %d characters", ErrRecord, MaxRefCharacters)
+	}
+	if strings.ContainsRune(ref, 0) {
+		return fmt.Errorf("%w: a reference holds a NUL", ErrRecord)
+	}
+	return nil
+}
 
 // references are the texts that name something.
 func (e *Event) references() []string {
 	refs := []string{e.ID, e.ConflictOf, e.ProviderEvent.ID, e.ProviderEvent.Type, e.Merchant.Account, e.Merchant.App, e.Merchant.CustomerRef}
 	if p := e.Payment; p != nil {
 		refs = append(refs, p.OrderRef, p.ProviderRef, p.ParentRef)
+		refs = append(refs, p.RelatedRefs...)
 	}
 	if r := e.Refund; r != nil {
 		refs = append(refs, r.OrderRef, r.ProviderRef)
@@ -238,9 +255,8 @@ func (e *Event) check() error {
 		return fmt.Errorf("%w: negative index", ErrRecord)
 	}
 	for _, ref := range e.references() {
-		// Such text is somebody's key: a database has to be able to hold and index it.
-		if len(ref) > MaxRef || strings.ContainsRune(ref, 0) {
-			return fmt.Errorf("%w: a reference is longer than %d bytes or holds a NUL", ErrRecord, MaxRef)
+		if err := CheckRef(ref); err != nil {
+			return err
 		}
 	}
 	var amounts []*Money
