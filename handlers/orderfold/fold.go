@@ -25,29 +25,15 @@ type folding struct {
 	orders map[Key]*Order
 }
 
-// refRow is a reference: what was told under it, and who claims it.
-type refRow struct {
-	ref ref
-	// claims are keys of orders, sorted.
-	claims []string
-	// state is the fold of events that name no order.
-	state *event.Order
-	told  bool // Something was told under it, so state is not empty.
-
-	// inRow and claimsInRow are what stands in the reference's row.
-	inRow, claimsInRow string
-	// wantClaims and wantTold are what the batch has for it.
-	wantClaims []string
-	wantTold   bool
-}
-
 // Fold folds the events that move money, in their order, calls visit after each of
 // them, and writes what changed. Events that move nothing are passed over. What
 // visit returns ends the folding.
 func (f *Folder) Fold(ctx context.Context, tx *effects.Tx, events []*event.Event, visit func(Step) error) error {
 	b := &folding{sql: &f.sql, tx: tx, refs: map[ref]*refRow{}, orders: map[Key]*Order{}}
 	for _, e := range events {
-		b.need(e)
+		if e.MovesMoney() {
+			b.need(e)
+		}
 	}
 	if err := b.loadRefs(ctx); err != nil {
 		return fmt.Errorf("orderfold: load references: %w", err)
@@ -75,21 +61,21 @@ func (f *Folder) Fold(ctx context.Context, tx *effects.Tx, events []*event.Event
 
 // need notes the rows that an event touches by what it says itself.
 func (b *folding) need(e *event.Event) {
-	if !e.MovesMoney() {
-		return
+	for _, r := range relatives(e) {
+		b.row(r)
 	}
-	if e.OrderRef() == "" {
-		if r, ok := original(e); ok {
-			b.row(r).wantTold = true
-			return
+	r, ok := original(e)
+	switch {
+	case e.OrderRef() != "":
+		home := Home(e)
+		b.order(home)
+		for _, r := range claims(e) {
+			b.row(r).wantClaims = append(b.row(r).wantClaims, home.Order)
 		}
+	case ok:
+		b.row(r)
+	default:
 		b.order(Home(e))
-		return
-	}
-	home := Home(e)
-	b.order(home)
-	for _, r := range claims(e) {
-		b.row(r).wantClaims = append(b.row(r).wantClaims, home.Order)
 	}
 }
 
@@ -111,131 +97,161 @@ func (b *folding) order(k Key) *Order {
 	return o
 }
 
-// needsLock reports whether the reference may change here. Claims are never taken
-// back, so one that is there needs no lock.
-func (r *refRow) needsLock() bool {
-	return r.wantTold || slices.ContainsFunc(r.wantClaims, func(key string) bool { return !slices.Contains(r.claims, key) })
-}
-
-// reach notes the orders that a held reference may carry its events to.
-func (b *folding) reach(r *refRow) {
-	if len(r.claims) == 0 && (r.told || r.wantTold) {
-		b.order(r.ref.key())
-	}
-	if r.told || r.wantTold {
-		for _, key := range r.claims {
-			b.order(Key{r.ref.Namespace, key})
-		}
-	}
-}
-
-// fold folds one event.
+// fold folds one event: into the order it names, or else into those that claim its
+// payment, or else into the order that the payment itself is.
 func (b *folding) fold(e *event.Event) Step {
-	if e.OrderRef() != "" {
-		return b.foldOrder(e, b.order(Home(e)))
-	}
-	r, ok := original(e)
-	if !ok {
-		return b.foldOrder(e, b.order(Home(e)))
-	}
-	row := b.refs[r]
-	row.state.Apply(e)
-	row.told = true
-	targets := []string{r.key().Order}
-	if len(row.claims) > 0 {
-		targets = row.claims
-	}
-	var step Step
-	for n, key := range targets {
-		o := b.order(Key{r.Namespace, key})
-		s := o.apply(e, len(row.claims) > 1)
-		if n == 0 {
-			step = s
-			continue
-		}
-		step.Also = append(step.Also, o)
-	}
-	return step
-}
-
-// apply folds an event into the order.
-func (o *Order) apply(e *event.Event, shared bool) Step {
-	s := Step{Event: e, Order: o, Before: o.State.Status()}
-	s.Change = o.State.Apply(e)
-	if shared && !o.shared {
-		o.shared = true
-		s.Change = event.ChangeConflict
-	}
-	s.After = o.State.Status()
-	o.folded = true
-	return s
-}
-
-// foldOrder folds an event into its own order, which first joins what was told
-// under the references that the event claims for it.
-func (b *folding) foldOrder(e *event.Event, o *Order) Step {
-	var told []*refRow
-	if e.OrderRef() != "" {
-		for _, r := range claims(e) {
-			if row := b.refs[r]; row.claim(o) && row.told {
-				told = append(told, row)
-			}
-		}
-	}
-	if len(told) == 0 {
-		return o.apply(e, false)
-	}
+	payments := b.touched(e)
+	targets := b.targets(e, payments)
+	o := targets[0]
 	before, conflicts := o.State.Status(), o.Conflicts()
 	also := map[Key]*Order{}
-	for _, row := range told {
-		b.join(row, o, also)
+	joined := false
+	for _, p := range payments {
+		joined = b.join(p, e, also) || joined
 	}
-	s := o.apply(e, false)
-	s.Before = before
-	s.Change = joinedChange(s.Change, conflicts, o.Conflicts())
+	if r, ok := original(e); ok && e.OrderRef() == "" {
+		b.refs[r].state.Apply(e)
+		b.refs[r].told = true
+	}
+	s := Step{Event: e, Order: o, Before: before, Change: o.State.Apply(e)}
+	o.folded = true
+	for _, rival := range targets[1:] {
+		rival.State.Apply(e)
+		also[rival.Key] = rival
+	}
+	for _, p := range payments {
+		b.share(p, also)
+	}
+	if joined && s.Change == event.ChangeStale {
+		s.Change = event.ChangeApplied
+	}
+	for _, d := range o.Conflicts() {
+		if !slices.Contains(conflicts, d) {
+			s.Change = event.ChangeConflict
+		}
+	}
+	s.After = o.State.Status()
+	delete(also, o.Key)
 	for _, key := range slices.SortedFunc(maps.Keys(also), Key.compare) {
 		s.Also = append(s.Also, also[key])
 	}
 	return s
 }
 
-// joinedChange is the change when the order also took what was told before.
-func joinedChange(c event.Change, before, after []event.Disagreement) event.Change {
-	for _, d := range after {
-		if !slices.Contains(before, d) {
-			return event.ChangeConflict
+// touched notes which references the event says are of one payment, and returns the
+// payments that it is about.
+func (b *folding) touched(e *event.Event) []payment {
+	if refs := relatives(e); len(refs) > 0 {
+		for _, r := range refs[1:] {
+			b.refs[refs[0]].relate(b.refs[r])
 		}
 	}
-	if c == event.ChangeStale {
-		return event.ChangeApplied
+	var refs []ref
+	if e.OrderRef() != "" {
+		refs = claims(e)
+	} else if r, ok := original(e); ok {
+		refs = []ref{r}
 	}
-	return c
+	var out []payment
+	for _, r := range refs {
+		if !slices.ContainsFunc(out, func(p payment) bool { return slices.Contains(p, b.refs[r]) }) {
+			out = append(out, b.payment(r))
+		}
+	}
+	return out
 }
 
-// claim adds the order to those that claim the reference, and reports whether it
-// was not among them.
-func (r *refRow) claim(o *Order) bool {
-	at, claimed := slices.BinarySearch(r.claims, o.Key.Order)
-	if !claimed {
-		r.claims = slices.Insert(r.claims, at, o.Key.Order)
+// targets are the orders that the event is folded into.
+func (b *folding) targets(e *event.Event, payments []payment) []*Order {
+	if e.OrderRef() != "" || len(payments) == 0 {
+		return []*Order{b.order(Home(e))}
 	}
-	return !claimed
+	p := payments[0]
+	claims := p.claims()
+	if len(claims) == 0 {
+		r, _ := original(e)
+		return []*Order{b.order(p.orphan(r))}
+	}
+	out := make([]*Order, len(claims))
+	for n, key := range claims {
+		out[n] = b.order(Key{e.Namespace, key})
+	}
+	return out
 }
 
-// join joins what was told under a newly claimed reference. The order that the
-// reference was until now is absorbed; orders that claim it too now share it.
-func (b *folding) join(r *refRow, o *Order, also map[Key]*Order) {
-	o.State.Merge(r.state)
-	if len(r.claims) == 1 {
-		orphan := b.order(r.ref.key())
-		orphan.Absorbed = true
-		also[orphan.Key] = orphan
+// join lets the orders that claim the payment, by this event too, join what was told
+// under its references. The orders that those references were until now are absorbed;
+// without a claim the payment itself is one of them. It reports whether anything was
+// joined.
+func (b *folding) join(p payment, e *event.Event, also map[Key]*Order) (joined bool) {
+	all := p.claims()
+	if home := Home(e); e.OrderRef() != "" && !slices.Contains(all, home.Order) {
+		all = append(all, home.Order)
+	}
+	take := func(o *Order, row *refRow) {
+		if row.told {
+			o.State.Merge(row.state)
+			o.folded = true
+			also[o.Key] = o
+			joined = true
+		}
+	}
+	var orphan *Order
+	if len(all) == 0 {
+		r, _ := original(e)
+		orphan = b.order(p.orphan(r))
+	}
+	absorbed := b.absorb(p, orphan, also)
+	for _, row := range p {
+		if orphan != nil && (absorbed || !orphan.exists()) {
+			take(orphan, row)
+		}
+		for _, key := range all {
+			if row.claim(key) {
+				take(b.order(Key{row.ref.Namespace, key}), row)
+			}
+		}
+	}
+	return joined
+}
+
+// absorb ends the orders that references of the payment were until now, but for the
+// one that the payment is from now on.
+func (b *folding) absorb(p payment, orphan *Order, also map[Key]*Order) (absorbed bool) {
+	for _, row := range p {
+		own := b.orders[row.ref.key()]
+		if own != nil && own != orphan && own.exists() && !own.Absorbed {
+			own.Absorbed = true
+			also[own.Key] = own
+			absorbed = true
+		}
+	}
+	return absorbed
+}
+
+// share tells the orders that have money of a payment that several claim. Its points
+// belong to the first of them.
+func (b *folding) share(p payment, also map[Key]*Order) {
+	var owners []*Order
+	for _, key := range p.claims() {
+		o := b.order(Key{p[0].ref.Namespace, key})
+		if slices.ContainsFunc(p, func(row *refRow) bool { return o.State.HasMoney(row.ref.Account, row.ref.Ref) }) {
+			owners = append(owners, o)
+		}
+	}
+	if len(owners) < 2 {
 		return
 	}
-	for _, key := range r.claims {
-		rival := b.order(Key{r.ref.Namespace, key})
-		if rival.shared = true; rival != o {
-			also[rival.Key] = rival
+	for n, o := range owners {
+		if !o.shared {
+			o.shared = true
+			also[o.Key] = o
+		}
+		for _, row := range p {
+			if n > 0 && !o.State.CountsElsewhere(row.ref.Account, row.ref.Ref) {
+				o.State.CountElsewhere(row.ref.Account, row.ref.Ref)
+				also[o.Key] = o
+			}
 		}
 	}
 }

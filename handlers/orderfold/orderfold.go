@@ -9,23 +9,28 @@
 // carries an order reference beside provider references claims those for its
 // order: from then on everything told under a claimed reference, before or
 // after, is joined into the order. Until then the reference is an order by itself.
+// References that an event says are of one payment are as one: who claims one of them
+// claims all.
 //
 // What it promises (G6): after any permutation of the same events, any of them
 // twice, split over any number of concurrent transactions, the rows of orders and
 // references are the same. It follows from the lattice (event.Order) and from
 // three rules: a reference keeps the fold of what was told under it for ever;
-// claims are only ever added; and a reference that two orders claim is joined into
-// both, which then carry the disagreement "shared_reference".
+// claims and relations are only ever added; and what is told under a payment that two
+// orders claim is joined into both. As soon as both have money of it they carry the
+// disagreement "shared_reference", and its points count for the first of them by key.
 //
-// Concurrency. Whoever adds a claim or folds under a reference holds the lock of the
-// reference's row, and whoever changes an order that of the order's. References
-// are locked before orders, each in the order of their keys, so that transactions
-// wait for each other in one direction. Orders that are new are inserted when they
-// are folded; whoever loses that race runs again (effects.ErrRace).
+// Concurrency. Whoever folds an event holds the locks of the rows of all references of
+// its payments, and of the orders that claim them. References are locked before orders,
+// each in the order of their keys, so that transactions wait for each other in one
+// direction. Rows that are new, or related to what is found behind a lock, may break that
+// order, and whoever the database then ends runs again. Orders that are new are inserted when they are
+// folded; whoever loses that race runs again too (effects.ErrRace).
 package orderfold
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/paybell/paybell/streams/event"
@@ -92,16 +97,39 @@ func original(e *event.Event) (ref, bool) {
 // claims are the references that an event with an order reference claims for it.
 func claims(e *event.Event) []ref {
 	var out []ref
-	for _, text := range [...]string{e.Payment.ProviderRef, e.Payment.ParentRef} {
-		if text != "" && (len(out) == 0 || out[0].Ref != text) {
-			out = append(out, ref{e.Namespace, e.Account, text})
+	for _, text := range append([]string{e.Payment.ProviderRef, e.Payment.ParentRef}, e.Payment.RelatedRefs...) {
+		if r := (ref{e.Namespace, e.Account, text}); text != "" && !slices.Contains(out, r) {
+			out = append(out, r)
 		}
 	}
 	return out
 }
 
-// SharedReference is the disagreement of orders that claim one reference under
-// which something was told that names no order.
+// relatives are the references that an event says are of one payment, none where it
+// says so of no two.
+func relatives(e *event.Event) []ref {
+	r, ok := original(e)
+	if !ok {
+		return nil
+	}
+	out := []ref{r}
+	others := e.Payment.RelatedRefs
+	if e.Type.OfPayment() {
+		others = append(slices.Clip(others), e.Payment.ProviderRef)
+	}
+	for _, text := range others {
+		if other := (ref{e.Namespace, e.Account, text}); text != "" && !slices.Contains(out, other) {
+			out = append(out, other)
+		}
+	}
+	if len(out) == 1 {
+		return nil
+	}
+	return out
+}
+
+// SharedReference is the disagreement of orders that claim one payment and both have
+// its money.
 const SharedReference event.Disagreement = "shared_reference"
 
 // Order is an order as this transaction sees it.
@@ -121,6 +149,9 @@ type Order struct {
 	// folded is true once something was folded into it here.
 	folded bool
 }
+
+// exists reports whether there is such an order, in its row or made here.
+func (o *Order) exists() bool { return o.inRow != "" || o.folded }
 
 // OrderRef is the merchant's reference, or "".
 func (o *Order) OrderRef() string {
@@ -146,11 +177,11 @@ type Step struct {
 	// Index is the event's place among those given to Fold.
 	Index int
 	// Order is the order the event was folded into; of several that claim its
-	// reference, the first by key.
+	// payment, the first by key.
 	Order         *Order
 	Change        event.Change
 	Before, After event.Status
-	// Also are further orders that changed: others that claim the same reference, and
+	// Also are further orders that changed: others that claim the same payment, and
 	// orders that were absorbed.
 	Also []*Order
 }

@@ -1,6 +1,7 @@
 package orderfold_test
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -58,53 +60,113 @@ func rows(tb testing.TB, s *effects.Store, namespace string) map[string]row {
 	return out
 }
 
-// model says what the rows have to be, from the set of events alone: which events
-// reach an order, and the join of those.
+// pay is a provider's reference of a payment, as the model has it.
+type pay struct{ account, ref string }
+
+// model says what the rows have to be, from the set of events alone: which references
+// are of one payment, which orders claim it, which events reach an order, and the join
+// of those.
 func model(tb testing.TB, events []event.Event) map[string]row {
 	tb.Helper()
-	type ref struct{ account, ref string }
-	own := map[string][]*event.Event{}   // Order reference → its own events.
-	told := map[ref][]*event.Event{}     // Reference → events that name no order.
-	claimed := map[ref]map[string]bool{} // Reference → orders that claim it.
-	lone := map[string][]*event.Event{}  // Key → events that name nothing.
+	m := payments{of: map[pay]pay{}}
+	own := map[string][]*event.Event{}  // Order reference → its own events.
+	told := map[pay][]*event.Event{}    // Reference → events that name no order.
+	claims := map[pay]map[string]bool{} // Reference → orders that claim it.
+	lone := map[string][]*event.Event{} // Key → events that name nothing.
 	for i := range events {
 		e := &events[i]
-		original := e.Payment.ParentRef
-		if original == "" {
-			original = e.Payment.ProviderRef
+		if !e.MovesMoney() {
+			continue
+		}
+		p := e.Payment
+		original := cmp.Or(p.ParentRef, p.ProviderRef)
+		if original != "" {
+			others := p.RelatedRefs
+			if strings.HasPrefix(string(e.Type), "payment.") && p.ProviderRef != "" {
+				others = append(slices.Clip(others), p.ProviderRef)
+			}
+			for _, other := range others {
+				m.join(pay{e.Account, original}, pay{e.Account, other})
+			}
 		}
 		switch {
-		case !e.MovesMoney():
-		case e.Payment.OrderRef != "":
-			own[e.Payment.OrderRef] = append(own[e.Payment.OrderRef], e)
-			for _, text := range []string{e.Payment.ProviderRef, e.Payment.ParentRef} {
+		case p.OrderRef != "":
+			own[p.OrderRef] = append(own[p.OrderRef], e)
+			for _, text := range append([]string{p.ProviderRef, p.ParentRef}, p.RelatedRefs...) {
 				if text != "" {
-					r := ref{e.Account, text}
-					if claimed[r] == nil {
-						claimed[r] = map[string]bool{}
+					r := pay{e.Account, text}
+					m.join(r, r)
+					if claims[r] == nil {
+						claims[r] = map[string]bool{}
 					}
-					claimed[r][e.Payment.OrderRef] = true
+					claims[r][p.OrderRef] = true
 				}
 			}
 		case original != "":
-			r := ref{e.Account, original}
+			r := pay{e.Account, original}
+			m.join(r, r)
 			told[r] = append(told[r], e)
 		default:
 			lone["event/"+e.ID] = []*event.Event{e}
 		}
 	}
-	out := map[string]row{}
-	put := func(key, ref string, shared bool, events []*event.Event) {
-		var o event.Order
-		for _, e := range events {
-			o.Apply(e)
+	orders := map[string]*event.Order{}
+	shared := map[string]bool{}
+	for orderRef, events := range own {
+		orders["order/"+orderRef] = folded(events)
+	}
+	for key, events := range lone {
+		orders[key] = folded(events)
+	}
+	for _, refs := range m.all() {
+		owners := map[string]bool{}
+		var first string
+		var toldOfIt []*event.Event
+		for _, r := range refs {
+			maps.Copy(owners, claims[r])
+			toldOfIt = append(toldOfIt, told[r]...)
+			if len(told[r]) > 0 && first == "" {
+				first = "ref/" + r.account + "/" + r.ref
+			}
 		}
+		switch {
+		case len(owners) > 0:
+			for orderRef := range owners {
+				orders["order/"+orderRef].Merge(folded(toldOfIt))
+			}
+		case len(toldOfIt) > 0:
+			orders[first] = folded(toldOfIt)
+		}
+	}
+	for _, refs := range m.all() { // Now that all orders are whole.
+		owners := map[string]bool{}
+		for _, r := range refs {
+			for orderRef := range claims[r] {
+				o := orders["order/"+orderRef]
+				if slices.ContainsFunc(refs, func(r pay) bool { return o.HasMoney(r.account, r.ref) }) {
+					owners["order/"+orderRef] = true
+				}
+			}
+		}
+		for n, key := range slices.Sorted(maps.Keys(owners)) {
+			if len(owners) > 1 {
+				shared[key] = true
+			}
+			for _, r := range refs {
+				if n > 0 {
+					orders[key].CountElsewhere(r.account, r.ref)
+				}
+			}
+		}
+	}
+	out := map[string]row{}
+	for key, o := range orders {
 		text, err := json.Marshal(o)
 		if err != nil {
 			tb.Fatal(err)
 		}
 		conflicts := o.Conflicts()
-		if shared {
+		if shared[key] {
 			conflicts = append(conflicts, orderfold.SharedReference)
 		}
 		slices.Sort(conflicts)
@@ -112,27 +174,50 @@ func model(tb testing.TB, events []event.Event) map[string]row {
 		for _, c := range conflicts {
 			line += " " + string(c)
 		}
-		out[key] = row{o.Status(), ref, line[min(1, len(line)):], shared, string(text)}
-	}
-	for orderRef, events := range own {
-		shared := false
-		for r, by := range claimed {
-			if by[orderRef] {
-				events = append(slices.Clip(events), told[r]...)
-				shared = shared || len(by) > 1 && len(told[r]) > 0
-			}
+		ref, named := strings.CutPrefix(key, "order/")
+		if !named {
+			ref = ""
 		}
-		put("order/"+orderRef, orderRef, shared, events)
-	}
-	for r, events := range told {
-		if len(claimed[r]) == 0 {
-			put("ref/"+r.account+"/"+r.ref, "", false, events)
-		}
-	}
-	for key, events := range lone {
-		put(key, "", false, events)
+		out[key] = row{o.Status(), ref, line[min(1, len(line)):], shared[key], string(text)}
 	}
 	return out
+}
+
+func folded(events []*event.Event) *event.Order {
+	o := new(event.Order)
+	for _, e := range events {
+		o.Apply(e)
+	}
+	return o
+}
+
+// payments are sets of references that are of one payment: of maps each to a member of
+// its set, and one member to itself.
+type payments struct{ of map[pay]pay }
+
+func (m *payments) find(r pay) pay {
+	if _, ok := m.of[r]; !ok {
+		m.of[r] = r
+	}
+	for m.of[r] != r {
+		r = m.of[r]
+	}
+	return r
+}
+
+func (m *payments) join(r, s pay) { m.of[m.find(r)] = m.find(s) }
+
+// all returns the sets, each sorted.
+func (m *payments) all() map[pay][]pay {
+	sets := map[pay][]pay{}
+	for r := range m.of {
+		root := m.find(r)
+		sets[root] = append(sets[root], r)
+	}
+	for _, set := range sets {
+		slices.SortFunc(set, func(r, s pay) int { return cmp.Compare(r.ref, s.ref) })
+	}
+	return sets
 }
 
 // TestG6AnyPermutation delivers drawn histories in drawn orders, with duplicates,
@@ -207,4 +292,87 @@ func TestG6RefundFindsItsOrder(t *testing.T) {
 			t.Errorf("rows\n%v\nwant\n%v", got, want)
 		}
 	})
+}
+
+// conflicts delivers the events one by one and returns the conflicts of every order.
+func conflicts(t *testing.T, s *effects.Store, events ...event.Event) map[string]string {
+	t.Helper()
+	for _, d := range effectstest.Deliveries("fold", events...) {
+		if err := errors.Join(handler(s).HandleBatch(t.Context(), []workers.Delivery{d})...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := map[string]string{}
+	for key, r := range rows(t, s, "shop") {
+		out[key] = fmt.Sprintf("%s %s", r.Status, r.Conflicts)
+	}
+	return out
+}
+
+// TestG6OnePaymentOfTwoOrders: orders are told as soon as both have its money, and not
+// before.
+func TestG6OnePaymentOfTwoOrders(t *testing.T) {
+	effectstest.Each(t, func(t *testing.T, s *effects.Store) {
+		got := conflicts(t, s,
+			effectstest.Event(1, event.PaymentPending, "cart", "pi_1", effectstest.CNY(1000)),
+			effectstest.Event(2, event.PaymentSucceeded, "A1", "pi_1", effectstest.CNY(1000)),
+		)
+		if want := map[string]string{"order/cart": "pending ", "order/A1": "paid "}; !maps.Equal(got, want) {
+			t.Errorf("a payment that was given to another order: %v, want %v", got, want)
+		}
+		got = conflicts(t, s, effectstest.Event(3, event.PaymentSucceeded, "A2", "pi_1", effectstest.CNY(1000)))
+		if want := map[string]string{
+			"order/cart": "pending ", "order/A1": "paid shared_reference", "order/A2": "paid shared_reference",
+		}; !maps.Equal(got, want) {
+			t.Errorf("two orders with its money: %v, want %v", got, want)
+		}
+	})
+}
+
+// TestG6InvoiceAndItsIntent: what is told under one name of a payment reaches the order
+// that claims the other, in every order of arrival.
+func TestG6InvoiceAndItsIntent(t *testing.T) {
+	invoice := effectstest.Event(1, event.PaymentSucceeded, "S1", "in_1", effectstest.CNY(2000))
+	intent := effectstest.Event(2, event.PaymentSucceeded, "", "pi_1", effectstest.CNY(2000))
+	link := effectstest.Event(3, event.PaymentSucceeded, "", "pi_1", effectstest.CNY(2000))
+	link.Payment.RelatedRefs = []string{"in_1"}
+	invoice.Payment.Captured, invoice.Payment.Amount = invoice.Payment.Amount, nil
+	refunded := refund(4, "pi_1", 2000)
+	events := []event.Event{invoice, intent, link, refunded}
+	effectstest.Each(t, func(t *testing.T, s *effects.Store) {
+		var n int
+		permute(len(events), func(order []int) {
+			n++
+			namespace := fmt.Sprintf("n%d", n)
+			var told []event.Event
+			for _, i := range order {
+				e := events[i]
+				e.Namespace, e.ID = namespace, fmt.Sprintf("%s-%d", e.ID, n)
+				told = append(told, e)
+			}
+			conflicts(t, s, told...)
+			got := rows(t, s, namespace)
+			if r := got["order/S1"]; len(got) != 1 || r.Status != event.StatusRefunded || r.Conflicts != "" {
+				t.Errorf("%v: %+v", order, got)
+			}
+		})
+	})
+}
+
+// permute visits every order of n things.
+func permute(n int, visit func([]int)) {
+	var walk func(head, rest []int)
+	walk = func(head, rest []int) {
+		if len(rest) == 0 {
+			visit(head)
+		}
+		for i := range rest {
+			walk(append(slices.Clip(head), rest[i]), slices.Concat(rest[:i], rest[i+1:]))
+		}
+	}
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
+	}
+	walk(nil, all)
 }

@@ -15,7 +15,7 @@ import (
 
 // statements are the SQL of one pair of tables.
 type statements struct {
-	readRefs, holdRefs, saveRefs                           string
+	readRefs, addRefs, saveRefs                            string
 	readOrders, insertOrders, updateOrders, absorbedOrders string
 }
 
@@ -25,16 +25,18 @@ func newStatements(orders, refs string) statements {
 	named := strings.NewReplacer("{orders}", orders, "{refs}", refs).Replace
 	return statements{
 		readRefs: named(`
-			SELECT r.namespace, r.account, r.ref, r.claims, r.state
-			FROM input JOIN {refs} r ON r.namespace = input.namespace AND r.account = input.account AND r.ref = input.ref`),
-		// The update changes nothing: it takes the row's lock where the row is there.
-		holdRefs: named(`
+			SELECT r.namespace, r.account, r.ref, r.claims, r.related, r.state
+			FROM input JOIN {refs} r ON r.namespace = input.namespace AND r.account = input.account AND r.ref = input.ref
+			ORDER BY r.namespace, r.account, r.ref`),
+		// The update changes nothing: it takes the lock of a row that somebody else made
+		// meanwhile.
+		addRefs: named(`
 			INSERT INTO {refs} AS r (namespace, account, ref, claims, state)
 			SELECT namespace, account, ref, claims, '' FROM input WHERE true
 			ON CONFLICT (namespace, account, ref) DO UPDATE SET claims = r.claims
-			RETURNING namespace, account, ref, claims, state`),
+			RETURNING namespace, account, ref, claims, related, state`),
 		saveRefs: named(`
-			UPDATE {refs} AS r SET claims = input.claims, state = input.state
+			UPDATE {refs} AS r SET claims = input.claims, related = input.related, state = input.state
 			FROM input WHERE r.namespace = input.namespace AND r.account = input.account AND r.ref = input.ref`),
 		readOrders: named(`
 			SELECT o.namespace, o.order_key, o.shared_reference, o.state
@@ -42,15 +44,16 @@ func newStatements(orders, refs string) statements {
 			ORDER BY o.namespace, o.order_key`),
 		insertOrders: named(`
 			INSERT INTO {orders} (namespace, order_key, order_ref, status, currency, captured_minor, captured_value,
-				refunded_minor, refunded_value, customer_ref, conflicts, shared_reference, state, created_at, updated_at)
+				refunded_minor, refunded_value, lost_minor, lost_value, customer_ref, conflicts, shared_reference, state, created_at, updated_at)
 			SELECT namespace, order_key, order_ref, status, currency, captured_minor, captured_value,
-				refunded_minor, refunded_value, customer_ref, conflicts, shared_reference, state, now, now
+				refunded_minor, refunded_value, lost_minor, lost_value, customer_ref, conflicts, shared_reference, state, now, now
 			FROM input WHERE true
 			ON CONFLICT (namespace, order_key) DO NOTHING`),
 		updateOrders: named(`
 			UPDATE {orders} AS o SET status = input.status, currency = input.currency,
 				captured_minor = input.captured_minor, captured_value = input.captured_value,
 				refunded_minor = input.refunded_minor, refunded_value = input.refunded_value,
+				lost_minor = input.lost_minor, lost_value = input.lost_value,
 				customer_ref = input.customer_ref, conflicts = input.conflicts,
 				shared_reference = input.shared_reference, state = input.state, updated_at = input.now
 			FROM input WHERE o.namespace = input.namespace AND o.order_key = input.order_key`),
@@ -60,56 +63,91 @@ func newStatements(orders, refs string) statements {
 }
 
 // loadRefs reads the references and holds those that may change.
+// loadRefs locks and reads the references that the batch touches and those that are
+// related to them, and makes rows for those that are new. It notes the orders that
+// claim them.
 func (b *folding) loadRefs(ctx context.Context) error {
-	sorted := slices.SortedFunc(maps.Keys(b.refs), ref.compare)
-	in := effects.NewRows(effects.Text("namespace"), effects.Text("account"), effects.Text("ref"))
-	for _, r := range sorted {
-		in.Add(r.Namespace, r.Account, r.Ref)
-	}
-	if err := b.tx.QueryRows(ctx, in, b.sql.readRefs, b.scanRef); err != nil {
-		return err
-	}
-	hold := effects.NewRows(effects.Text("namespace"), effects.Text("account"), effects.Text("ref"), effects.Text("claims"))
-	for _, r := range sorted {
-		if row := b.refs[r]; row.needsLock() {
-			// A reference that is new has nothing to be joined: it is born claimed.
-			claims, err := claimText(slices.Compact(slices.Sorted(slices.Values(row.wantClaims))))
-			if err != nil {
-				return err
+	for {
+		wanted := b.missing()
+		if len(wanted) == 0 {
+			break
+		}
+		if err := b.holdRefs(ctx, wanted); err != nil {
+			return err
+		}
+		for _, r := range wanted {
+			for _, other := range b.refs[r].relatives() {
+				b.row(other)
 			}
-			hold.Add(r.Namespace, r.Account, r.Ref, claims)
 		}
 	}
-	if err := b.tx.QueryRows(ctx, hold, b.sql.holdRefs, b.scanRef); err != nil {
-		return err
-	}
-	for _, row := range b.refs {
-		if row.needsLock() {
-			b.reach(row)
+	for r, row := range b.refs {
+		if row.told && len(row.claims) == 0 {
+			b.order(r.key())
+		}
+		for _, key := range row.claims {
+			b.order(Key{r.Namespace, key})
 		}
 	}
 	return nil
 }
 
-// claimText is a list of claims as it is stored.
-func claimText(claims []string) (string, error) {
-	if len(claims) == 0 {
+// missing are the references that are not held yet, sorted.
+func (b *folding) missing() []ref {
+	var out []ref
+	for r, row := range b.refs {
+		if !row.here {
+			out = append(out, r)
+		}
+	}
+	slices.SortFunc(out, ref.compare)
+	return out
+}
+
+func (b *folding) holdRefs(ctx context.Context, wanted []ref) error {
+	in := effects.NewRows(effects.Text("namespace"), effects.Text("account"), effects.Text("ref"))
+	for _, r := range wanted {
+		in.Add(r.Namespace, r.Account, r.Ref)
+	}
+	if err := b.tx.QueryRows(ctx, in, b.sql.readRefs+b.tx.ForUpdate("r"), b.scanRef); err != nil {
+		return err
+	}
+	added := effects.NewRows(effects.Text("namespace"), effects.Text("account"), effects.Text("ref"), effects.Text("claims"))
+	for _, r := range wanted {
+		if row := b.refs[r]; !row.here {
+			// A reference that is new has nothing to be joined: it is born claimed.
+			claims, err := setText(slices.Compact(slices.Sorted(slices.Values(row.wantClaims))))
+			if err != nil {
+				return err
+			}
+			added.Add(r.Namespace, r.Account, r.Ref, claims)
+		}
+	}
+	return b.tx.QueryRows(ctx, added, b.sql.addRefs, b.scanRef)
+}
+
+// setText is how a row holds a set.
+func setText(set []string) (string, error) {
+	if len(set) == 0 {
 		return "[]", nil
 	}
-	text, err := json.Marshal(claims)
+	text, err := json.Marshal(set)
 	return string(text), err
 }
 
 func (b *folding) scanRef(rows *sql.Rows) error {
 	var r ref
-	var claims, state string
-	if err := rows.Scan(&r.Namespace, &r.Account, &r.Ref, &claims, &state); err != nil {
+	var claims, related, state string
+	if err := rows.Scan(&r.Namespace, &r.Account, &r.Ref, &claims, &related, &state); err != nil {
 		return err
 	}
 	row := b.refs[r]
-	row.claims, row.claimsInRow, row.inRow = nil, claims, state
+	row.here, row.claimsInRow, row.relatedInRow, row.inRow = true, claims, related, state
 	if err := json.Unmarshal([]byte(claims), &row.claims); err != nil {
 		return fmt.Errorf("claims: %w", err)
+	}
+	if err := json.Unmarshal([]byte(related), &row.related); err != nil {
+		return fmt.Errorf("related: %w", err)
 	}
 	if row.told = state != ""; row.told {
 		return row.state.UnmarshalJSON([]byte(state))
@@ -117,7 +155,6 @@ func (b *folding) scanRef(rows *sql.Rows) error {
 	return nil
 }
 
-// loadOrders reads and locks the orders, in the order of their keys.
 func (b *folding) loadOrders(ctx context.Context) error {
 	in := effects.NewRows(effects.Text("namespace"), effects.Text("order_key"))
 	for _, k := range slices.SortedFunc(maps.Keys(b.orders), Key.compare) {
@@ -137,10 +174,15 @@ func (b *folding) loadOrders(ctx context.Context) error {
 }
 
 func (b *folding) saveRefs(ctx context.Context) error {
-	in := effects.NewRows(effects.Text("namespace"), effects.Text("account"), effects.Text("ref"), effects.Text("claims"), effects.Text("state"))
+	in := effects.NewRows(effects.Text("namespace"), effects.Text("account"), effects.Text("ref"),
+		effects.Text("claims"), effects.Text("related"), effects.Text("state"))
 	for _, r := range slices.SortedFunc(maps.Keys(b.refs), ref.compare) {
 		row := b.refs[r]
-		claims, err := claimText(row.claims)
+		claims, err := setText(row.claims)
+		if err != nil {
+			return err
+		}
+		related, err := setText(row.related)
 		if err != nil {
 			return err
 		}
@@ -152,8 +194,8 @@ func (b *folding) saveRefs(ctx context.Context) error {
 			}
 			state = string(text)
 		}
-		if claims != row.claimsInRow || state != row.inRow {
-			in.Add(r.Namespace, r.Account, r.Ref, claims, state)
+		if claims != row.claimsInRow || related != row.relatedInRow || state != row.inRow {
+			in.Add(r.Namespace, r.Account, r.Ref, claims, related, state)
 		}
 	}
 	_, err := b.tx.ExecRows(ctx, in, b.sql.saveRefs)
@@ -203,18 +245,20 @@ func (b *folding) orderRows() *effects.Rows {
 	return effects.NewRows(
 		effects.Text("namespace"), effects.Text("order_key"), effects.Text("order_ref"), effects.Text("status"),
 		effects.Text("currency"), effects.Integer("captured_minor"), effects.Text("captured_value"),
-		effects.Integer("refunded_minor"), effects.Text("refunded_value"), effects.Text("customer_ref"),
+		effects.Integer("refunded_minor"), effects.Text("refunded_value"),
+		effects.Integer("lost_minor"), effects.Text("lost_value"), effects.Text("customer_ref"),
 		effects.Text("conflicts"), effects.Boolean("shared_reference"), effects.Text("state"),
 		effects.Timestamp("now").Same(b.tx.Now()),
 	)
 }
 
 func addOrder(rows *effects.Rows, o *Order, state string) {
-	captured, refunded := o.State.Captured(), o.State.Refunded()
+	captured := o.State.Captured()
 	capturedMinor, capturedValue := amount(captured)
-	refundedMinor, refundedValue := amount(refunded)
+	refundedMinor, refundedValue := amount(o.State.Refunded())
+	lostMinor, lostValue := amount(o.State.Lost())
 	rows.Add(o.Key.Namespace, o.Key.Order, effects.TextOrNull(o.OrderRef()), string(o.State.Status()),
-		effects.TextOrNull(captured.Currency), capturedMinor, capturedValue, refundedMinor, refundedValue,
+		effects.TextOrNull(captured.Currency), capturedMinor, capturedValue, refundedMinor, refundedValue, lostMinor, lostValue,
 		effects.TextOrNull(o.State.CustomerRef()), conflictText(o.Conflicts()), o.shared, state)
 }
 

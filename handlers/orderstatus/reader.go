@@ -24,8 +24,10 @@ type Order struct {
 	Name   string       `json:"order_ref"`
 	Status event.Status `json:"status"`
 	// Captured and Refunded are nil while no amount is known.
-	Captured  *event.Money         `json:"captured,omitempty"`
-	Refunded  *event.Money         `json:"refunded,omitempty"`
+	Captured *event.Money `json:"captured,omitempty"`
+	Refunded *event.Money `json:"refunded,omitempty"`
+	// Lost is what disputes took; nil while that is nothing.
+	Lost      *event.Money         `json:"lost,omitempty"`
 	Conflicts []event.Disagreement `json:"conflicts,omitempty"`
 	CreatedAt time.Time            `json:"created_at"`
 	UpdatedAt time.Time            `json:"updated_at"`
@@ -64,7 +66,7 @@ type Reader struct{ store *effects.Store }
 func NewReader(store *effects.Store) *Reader { return &Reader{store} }
 
 const orderColumns = `namespace, order_key, status, currency, captured_minor, captured_value,
-	refunded_minor, refunded_value, conflicts, created_at, updated_at`
+	refunded_minor, refunded_value, lost_minor, lost_value, conflicts, created_at, updated_at`
 
 // Find returns orders, the one changed last first.
 func (r *Reader) Find(ctx context.Context, q Query) ([]Order, error) {
@@ -139,17 +141,20 @@ func (r *Reader) Get(ctx context.Context, namespace, name string) (Order, []Entr
 func scanOrder(rows *sql.Rows) (Order, error) {
 	var o Order
 	var key, conflicts string
-	var currency, captured, refunded sql.NullString
-	var capturedMinor, refundedMinor sql.NullInt64
+	var currency, captured, refunded, lost sql.NullString
+	var capturedMinor, refundedMinor, lostMinor sql.NullInt64
 	var created, updated effects.Time
 	err := rows.Scan(&o.Namespace, &key, &o.Status, &currency, &capturedMinor, &captured, &refundedMinor, &refunded,
-		&conflicts, &created, &updated)
+		&lostMinor, &lost, &conflicts, &created, &updated)
 	if err != nil {
 		return Order{}, err
 	}
 	o.Name = orderfold.Key{Order: key}.Name()
 	o.Captured = stored(capturedMinor, captured.String, currency.String)
 	o.Refunded = stored(refundedMinor, refunded.String, currency.String)
+	if lostMinor.Int64 != 0 {
+		o.Lost = stored(lostMinor, lost.String, currency.String)
+	}
 	for word := range strings.FieldsSeq(conflicts) {
 		o.Conflicts = append(o.Conflicts, event.Disagreement(word))
 	}

@@ -82,6 +82,49 @@ func wantLedger(t *testing.T, s *effects.Store, orderRef string, want ...int64) 
 	}
 }
 
+// TestG6PointsForOnePaymentOfTwoOrdersAreGivenOnce: a payer can have a second order claim
+// a payment. Points go to the first by name, whichever is told first.
+func TestG6PointsForOnePaymentOfTwoOrdersAreGivenOnce(t *testing.T) {
+	effectstest.Each(t, func(t *testing.T, s *effects.Store) {
+		h := open(t, s, 1)
+		claim := func(n int, orderRef string) event.Event {
+			e := effectstest.Event(n, event.PaymentSucceeded, orderRef, "pi_1", effectstest.CNY(1000))
+			e.Merchant.CustomerRef = "eve"
+			return e
+		}
+		handle(t, h, claim(1, "B"))
+		wantBalance(t, s, "eve", 10)
+		handle(t, h, claim(2, "A"))
+		wantBalance(t, s, "eve", 10)
+		wantLedger(t, s, "A", 10)
+		wantLedger(t, s, "B", 10, -10)
+		handle(t, h, claim(3, "C"), claim(4, "B"))
+		wantBalance(t, s, "eve", 10)
+		other := effectstest.Event(5, event.PaymentSucceeded, "B", "pi_2", effectstest.CNY(500))
+		other.Merchant.CustomerRef = "eve"
+		handle(t, h, other)
+		wantBalance(t, s, "eve", 15)
+	})
+}
+
+// TestLostDisputesTakePoints, and a dispute that is won later gives them back.
+func TestLostDisputesTakePoints(t *testing.T) {
+	effectstest.Each(t, func(t *testing.T, s *effects.Store) {
+		h := open(t, s, 1)
+		dispute := func(n int, typ event.Type) event.Event {
+			amount := effectstest.CNY(500)
+			e := effectstest.Event(n, typ, "", "", amount)
+			e.Payment = &event.Payment{ParentRef: "pi_A1"}
+			e.Dispute = &event.Dispute{ProviderRef: "dp_1", Amount: &amount}
+			return e
+		}
+		handle(t, h, payment(1, "A1", "ada", 1000), dispute(2, event.DisputeLost))
+		wantBalance(t, s, "ada", 5)
+		handle(t, h, dispute(3, event.DisputeWon))
+		wantBalance(t, s, "ada", 10)
+	})
+}
+
 // TestG6FullRefundEndsAtZero pays, refunds in odd parts, and in the end all of it.
 func TestG6FullRefundEndsAtZero(t *testing.T) {
 	effectstest.Each(t, func(t *testing.T, s *effects.Store) {

@@ -45,6 +45,9 @@ func history(t *rapid.T, namespace string, i int) event.Event {
 	e.OccurredAt = Base.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "at")) * time.Second)
 	e.Merchant.CustomerRef = rapid.SampledFrom([]string{"", "", "c1", "c2"}).Draw(t, "customer")
 	e.Payment.ParentRef = rapid.SampledFrom([]string{"", "", "p1"}).Draw(t, "parent")
+	if rapid.IntRange(0, 4).Draw(t, "related") == 0 {
+		e.Payment.RelatedRefs = []string{rapid.SampledFrom([]string{"p2", "p3", "p4"}).Draw(t, "related ref")}
+	}
 	if rapid.IntRange(0, 9).Draw(t, "fetch") == 0 {
 		e.Completeness = event.NeedsFetch
 	}
