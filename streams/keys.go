@@ -97,7 +97,8 @@ func (l Layout) Dead(partition int, group string) string {
 	return l.heads[partition] + "dead:" + group
 }
 
-// Ledger is the hash that counts, for a partition, the entries appended.
+// Ledger is the hash that counts, for a partition, the events "appended", and those of
+// them that were "undecodable".
 func (l Layout) Ledger(partition int) string { return l.heads[partition] + "ledger" }
 
 // Trim is the hash that counts, for a partition, the entries lost to declared groups

@@ -169,6 +169,7 @@ func (l *Ledger) Run(ctx context.Context) error {
 	for {
 		if report, err := stats.Read(ctx); err == nil {
 			l.m.show(report.Groups)
+			l.m.undecodable.WithLabelValues().Set(float64(report.Undecodable))
 		}
 		accounts, differing, err := l.read(ctx)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {
@@ -201,6 +202,9 @@ type ledgerMetrics struct {
 	events     *prometheus.GaugeVec
 	difference *prometheus.GaugeVec
 	unreadable *prometheus.GaugeVec
+	// undecodable is of no group. It has no labels and is a vector all the same, so that it
+	// is not shown as 0, which would then seem to rise, before it was read.
+	undecodable *prometheus.GaugeVec
 	// These are of every group there is.
 	lag, pending, oldest *prometheus.GaugeVec
 }
@@ -222,6 +226,10 @@ func newLedgerMetrics(reg prometheus.Registerer) *ledgerMetrics {
 			Name: "paybell_ledger_unreadable_partitions",
 			Help: "Partitions in which the account of a group cannot be read, because a key is of another type.",
 		}, []string{"group"})),
+		undecodable: register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "paybell_ledger_undecodable_events",
+			Help: "Events ever appended that stand for an authentic callback which could not be decoded: answered with success and applied to nothing.",
+		}, nil)),
 		lag: register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "paybell_streams_group_lag_entries",
 			Help: "Entries that were not delivered to a group yet; where there are very many, the least it is.",

@@ -32,6 +32,9 @@ type Report struct {
 	Partitions []PartitionStats `json:"partitions"`
 	// Groups are all groups there are, by name.
 	Groups []GroupStats `json:"groups"`
+	// Undecodable is how many events were ever appended that are Undecodable; trimming
+	// does not lower it. The status shows it beside the report.
+	Undecodable int64 `json:"-"`
 }
 
 // PartitionStats is the state of one partition's stream.
@@ -39,7 +42,7 @@ type PartitionStats struct {
 	Partition int    `json:"partition"`
 	Key       string `json:"key"`
 	Entries   int64  `json:"entries"`
-	// Problem says why nothing of the partition could be read.
+	// Problem says what of the partition could not be read.
 	Problem string `json:"problem,omitempty"`
 }
 
@@ -99,6 +102,12 @@ func (s *Stats) Read(ctx context.Context) (Report, error) {
 	if err != nil {
 		return Report{}, unavailable("streams: stats", err)
 	}
+	counts := make([]*redis.StringCmd, s.layout.Partitions())
+	pipe := s.rdb.Pipeline()
+	for i := range counts {
+		counts[i] = pipe.HGet(ctx, s.layout.Ledger(i), "undecodable")
+	}
+	_, _ = pipe.Exec(ctx) // each command is looked at
 	for i := range s.layout.Partitions() {
 		p := PartitionStats{Partition: i, Key: s.layout.Events(i)}
 		entries, in, err := s.partition(ctx, i, now)
@@ -109,6 +118,12 @@ func (s *Stats) Read(ctx context.Context) (Report, error) {
 		}
 		p.Entries = entries
 		report.Entries += entries
+		n, problem, err := s.undecodable(i, counts[i])
+		if err != nil {
+			return Report{}, err
+		}
+		report.Undecodable += n
+		p.note(problem)
 		report.Partitions = append(report.Partitions, p)
 		for name, p := range in {
 			if groups[name] == nil {
@@ -128,6 +143,32 @@ func (s *Stats) Read(ctx context.Context) (Report, error) {
 	}
 	slices.SortFunc(report.Groups, func(a, b GroupStats) int { return cmp.Compare(a.Group, b.Group) })
 	return report, nil
+}
+
+// note adds what else could not be read; "" is nothing.
+func (p *PartitionStats) note(problem string) {
+	if p.Problem != "" && problem != "" {
+		p.Problem += "; "
+	}
+	p.Problem += problem
+}
+
+// undecodable is a partition's count of undecodable events, and what keeps it from being
+// read. A partition that never had one has no count.
+func (s *Stats) undecodable(i int, cmd *redis.StringCmd) (n int64, problem string, err error) {
+	n, err = cmd.Int64()
+	_, spoilt := errors.AsType[*strconv.NumError](err)
+	switch {
+	case errors.Is(err, redis.Nil):
+		return 0, "", nil
+	case spoilt:
+		return 0, "the field undecodable of " + s.layout.Ledger(i) + " is no number: HDEL it", nil
+	case wrongType(err):
+		return 0, overwritten(s.layout.Ledger(i)), nil
+	case err != nil:
+		return 0, "", unavailable("streams: undecodable events of partition "+strconv.Itoa(i), err)
+	}
+	return n, "", nil
 }
 
 func (g *GroupStats) add(p GroupPartition) {

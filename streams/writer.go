@@ -187,15 +187,23 @@ func (w *Writer) newCall(ctx context.Context, window time.Duration, records []ev
 			return nil, fmt.Errorf("streams: append event %s: %w", r.Event.ID, err)
 		}
 		partition := w.layout.Partition(r.Event.OrderingKey())
-		args := make([]any, 0, 8+seenBuckets+len(fields))
+		args := make([]any, 0, 9+seenBuckets+len(fields))
 		args = append(args, "evalsha", appendScript.sha, 2+seenBuckets, w.layout.Events(partition))
 		args = append(args, w.seen.of(partition, window)...)
-		args = append(args, w.layout.Ledger(partition), mark(r.Event.ID, r.Event.Facts()), seenWidth(window), window.Milliseconds())
+		args = append(args, w.layout.Ledger(partition), mark(r.Event.ID, r.Event.Facts()), seenWidth(window), window.Milliseconds(), undecodable(&r.Event))
 		args = append(args, fields...)
 		c.cmds[i] = redis.NewIntCmd(ctx, args...)
 		c.bytes += size(args)
 	}
 	return c, nil
+}
+
+// undecodable is the argument of append.lua that makes it count the event apart.
+func undecodable(e *event.Event) string {
+	if e.Undecodable() {
+		return "1"
+	}
+	return "0"
 }
 
 // commit queues a call and waits until it was sent or the caller's time is over.

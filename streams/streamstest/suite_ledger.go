@@ -2,14 +2,17 @@ package streamstest
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/paybell/paybell/streams"
+	"github.com/paybell/paybell/streams/event"
 )
 
 var ledgerCases = []contract{
@@ -23,6 +26,7 @@ var ledgerCases = []contract{
 	{"G8LedgerOfASubscriberIsWhatRemains", ledgerOfASubscriber},
 	{"G8LedgerSaysWhatItCannotRead", ledgerSaysWhatItCannotRead},
 	{"G8LedgerIsShown", ledgerIsShown},
+	{"UndecodableEventsAreCounted", undecodableEventsAreCounted},
 }
 
 // accounts are those of groups of ours and of subscribers.
@@ -65,6 +69,7 @@ func ledgerIsShown(t promise) {
 	b.Settle(g, b.Lease(g, 0), streams.Settlement{Done: ids(es[:1])})
 	b.Take(undeclared, b.Lease(undeclared, 0), 1)
 	b.hand("HINCRBY", b.Layout.Counts(0, "points"), "settled", -1) // one event is nowhere
+	b.hand("HSET", b.Layout.Ledger(0), "undecodable", 3)
 	var log lines
 	l := streams.NewLedger(b.Write, b.Layout, []string{"points"}, slog.New(slog.NewTextHandler(&log, nil)), b.Reg)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -81,6 +86,7 @@ func ledgerIsShown(t promise) {
 		want   float64
 	}{
 		{"paybell_ledger_difference", []string{"points"}, 1},
+		{"paybell_ledger_undecodable_events", nil, 3},
 		{"paybell_ledger_events", []string{"points", "appended"}, 5},
 		{"paybell_ledger_events", []string{"points", "pending"}, 2},
 		{"paybell_streams_group_lag_entries", []string{"points"}, 2},
@@ -95,6 +101,104 @@ func ledgerIsShown(t promise) {
 	if age := b.Metric("paybell_streams_group_oldest_pending_seconds", "audit"); age > 60 {
 		t.Errorf("the oldest pending entry is %v s old", age)
 	}
+}
+
+// undecodable returns n records of events that could not be decoded, all in a partition.
+func (b *Bench) undecodable(partition, n int) []event.Record {
+	b.tb.Helper()
+	var out []event.Record
+	for len(out) < n {
+		b.orders++
+		r := Record("undecodable-"+strconv.Itoa(b.orders), 0)
+		was := r.Event
+		r.Event = event.NewUndecodable()
+		r.Event.Schema, r.Event.Account, r.Event.Namespace, r.Event.Provider = was.Schema, was.Account, was.Namespace, was.Provider
+		r.Event.ID, r.Event.ReceivedAt, r.Event.Raw = was.ID, was.ReceivedAt, was.Raw
+		if b.Layout.Partition(r.Event.OrderingKey()) == partition {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// Every new entry whose event could not be decoded is counted, once, for as long as the
+// ledger is there; no other event is, and none that is refused.
+func undecodableEventsAreCounted(t promise) {
+	b := New(t, t.addr)
+	counted := func(after string, want int64, problems ...string) {
+		t.Helper()
+		report, err := streams.NewStats(b.Write, b.Layout).Read(t.Context())
+		if err != nil || report.Undecodable != want {
+			t.Fatalf("after %s: %d, want %d; %v", after, report.Undecodable, want, err)
+		}
+		var told []string
+		for _, p := range report.Partitions {
+			if p.Problem != "" {
+				told = append(told, p.Problem)
+			}
+		}
+		if !slices.Equal(told, problems) {
+			t.Fatalf("after %s: problems %q, want %q", after, told, problems)
+		}
+	}
+	ledger := b.Layout.Ledger(0)
+	counted("nothing", 0)
+	b.AppendTo(0, 3)
+	if b.Write.HExists(t.Context(), ledger, "undecodable").Val() {
+		t.Fatal("an event that could be decoded writes the field")
+	}
+	counted("events that could be decoded", 0)
+
+	first, other := b.undecodable(0, 3), b.undecodable(1, 1)
+	b.Append(append(first[:2:2], other...)...)
+	counted("three in two partitions", 3)
+	for range 2 {
+		again := first[0]
+		again.Event.Raw.CallbackID = "cb_other"
+		if got := b.Append(again, first[1]); !slices.Equal(got, []event.Appended{event.Duplicate, event.Duplicate}) {
+			t.Fatalf("resent: %v", got)
+		}
+	}
+	counted("resends", 3)
+
+	// It is part of what was appended, and settling and trimming change neither.
+	trim := b.Trimmer([]string{"points"}, nil)
+	g := b.Group("points", "w1")
+	for i := range b.Layout.Partitions() {
+		l := b.Lease(g, i)
+		b.Settle(g, l, streams.Settlement{Done: ids(b.Take(g, l, 10))})
+	}
+	b.Trim(trim)
+	b.stated("settling all", streams.Account{Appended: 6, Settled: 6})
+	counted("settling all", 3)
+	b.Write.Del(t.Context(), b.Layout.Events(1))
+	counted("deleting a stream", 3)
+
+	// An entry that is refused is not counted.
+	aside := b.Layout.Events(0) + ":aside"
+	b.hand("RENAME", b.Layout.Events(0), aside)
+	b.hand("SET", b.Layout.Events(0), "x")
+	if _, err := b.Writer.Append(t.Context(), time.Hour, first[2:]); !errors.Is(err, streams.ErrUnavailable) {
+		t.Fatalf("over a key of another type: %v", err)
+	}
+	b.hand("RENAME", aside, b.Layout.Events(0))
+	counted("a refused append", 3)
+
+	// A count that somebody has spoilt keeps no event out.
+	b.hand("HSET", ledger, "undecodable", "many")
+	if got := b.Append(first[2], first[2]); !slices.Equal(got, []event.Appended{event.New, event.Duplicate}) {
+		t.Fatalf("beside a spoilt count: %v", got)
+	}
+	counted("spoiling the count", 1, "the field undecodable of "+ledger+" is no number: HDEL it")
+	b.hand("HDEL", ledger, "undecodable")
+	b.Append(b.undecodable(0, 1)...)
+	counted("mending the count", 2)
+
+	b.hand("RENAME", ledger, aside)
+	b.hand("SET", ledger, "x")
+	counted("overwriting a ledger", 1, ledger+" is a key of another type: DEL it")
+	b.hand("RENAME", aside, ledger)
+	counted("mending the ledger", 2)
 }
 
 // lines is a log that can be read while it is written.
