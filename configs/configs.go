@@ -118,7 +118,7 @@ type Account struct {
 	Options catalog.Options `yaml:"options"`
 }
 
-// minDedupWindow is the shortest default window (canonical-event §5, rule 6).
+// minDedupWindow is the shortest default window (docs/configuration.md).
 const minDedupWindow = 7 * 24 * time.Hour
 
 // Default is the configuration of an empty file.

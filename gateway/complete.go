@@ -32,6 +32,7 @@ func (a *account) complete(cb *provider.Callback, v *provider.Verified, decoded 
 		r.Event = d.Event
 		e := &r.Event
 		a.frame(e, received, event.Raw{CallbackID: cb.ID, SHA256: digest, Index: i})
+		leaveOut(e)
 		e.ID = a.eventID(d.Key, sum, i)
 		e.ConflictOf = ""
 		e.OccurredAt = milliseconds(e.OccurredAt)
@@ -48,6 +49,21 @@ func (a *account) complete(cb *provider.Callback, v *provider.Verified, decoded 
 		}
 	}
 	return records
+}
+
+// leaveOut drops references that no database can hold and that decide nothing: they
+// must not cost the event. What names an order, a payment or the event has to be kept,
+// and makes the callback unreadable instead: see simplify.
+func leaveOut(e *event.Event) {
+	if event.CheckRef(e.Merchant.CustomerRef) != nil {
+		e.Merchant.CustomerRef = ""
+		e.LeftOut = append(e.LeftOut, event.LeftOutCustomerRef)
+	}
+	if e.Refund != nil && event.CheckRef(e.Refund.OrderRef) != nil {
+		r := *e.Refund
+		r.OrderRef = ""
+		e.Refund, e.LeftOut = &r, append(e.LeftOut, event.LeftOutRefundOrderRef)
+	}
 }
 
 // frame fills in what every event of an account has in common.
@@ -75,7 +91,7 @@ func (a *account) simplify(body []byte, records []event.Record) {
 			continue
 		}
 		could := records[i].Event
-		e := unreadable()[0].Event
+		e := event.NewUndecodable()
 		a.frame(&e, could.ReceivedAt, could.Raw)
 		e.ID = a.eventID("", sum, i)
 		records[i].Event = e
@@ -94,13 +110,9 @@ func hexText(sum [sha256.Size]byte) string {
 }
 
 // unreadable stands for an authentic callback that its provider cannot read. Its
-// key is the body, and it claims no more of the proof than that there was one.
+// key is the body.
 func unreadable() []provider.Decoded {
-	return []provider.Decoded{{Event: event.Event{
-		Type:         event.Unmapped,
-		Authenticity: event.SignaturePartial,
-		Completeness: event.NeedsFetch,
-	}}}
+	return []provider.Decoded{{Event: event.NewUndecodable()}}
 }
 
 // milliseconds is a time as events carry it.

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,7 +81,7 @@ func TestUnreadableIsKept(t *testing.T) {
 				t.Fatalf("%d entries", len(kept))
 			}
 			e := kept[0].Event
-			if e.Type != event.Unmapped || e.MovesMoney() || e.Completeness != event.NeedsFetch || string(kept[0].Raw) != body {
+			if !e.Undecodable() || e.Type != event.Unmapped || e.MovesMoney() || e.Completeness != event.NeedsFetch || string(kept[0].Raw) != body {
 				t.Errorf("got %+v", e)
 			}
 			if d.count(t, "bell", "accepted", "undecodable") != 1 || d.count(t, "bell", "duplicate", "undecodable") != 1 {
@@ -128,16 +129,36 @@ func TestUnwritableIsKept(t *testing.T) {
 	if len(kept) != 2 {
 		t.Fatalf("%d entries", len(kept))
 	}
-	if whole := kept[0].Event; whole.ID != event.NewID("bellpay", "bell", "k1") || !whole.MovesMoney() {
+	if whole := kept[0].Event; whole.ID != event.NewID("bellpay", "bell", "k1") || !whole.MovesMoney() || whole.Undecodable() {
 		t.Errorf("the neighbour: %+v", whole)
 	}
 	torn := kept[1]
-	if e := torn.Event; e.Type != event.Unmapped || e.MovesMoney() || e.Payment != nil || e.ID == event.NewID("bellpay", "bell", "k2") ||
+	if e := torn.Event; !e.Undecodable() || e.Type != event.Unmapped || e.MovesMoney() || e.Payment != nil || e.ID == event.NewID("bellpay", "bell", "k2") ||
 		e.Raw.Index != 1 || e.Account != "bell" || e.Namespace != "shop" || e.ReceivedAt.IsZero() || string(torn.Item) != "k2 payment.succeeded A2 torn" {
 		t.Errorf("got %+v, item %q", e, torn.Item)
 	}
 	if d.count(t, "bell", "accepted", "undecodable") != 1 || d.count(t, "bell", "duplicate", "undecodable") != 1 {
 		t.Error("the two deliveries are not counted as an accepted and a duplicate one")
+	}
+}
+
+// TestReferenceThatCannotBeKeptIsLeftOut: a customer reference that no database can hold
+// must not cost the payment.
+func TestReferenceThatCannotBeKeptIsLeftOut(t *testing.T) {
+	d := newDoor(t, nil)
+	long := strings.Repeat("客", 513)
+	w := httptest.NewRecorder()
+	d.ServeHTTP(w, request(t, "k1 refund.succeeded A1 whole "+long+"\nk2 payment.succeeded A2 whole "+strings.Repeat("客", 492)+"\n"))
+	kept := d.appender.kept()
+	if w.Code != 200 || len(kept) != 2 {
+		t.Fatalf("got %d and %d entries", w.Code, len(kept))
+	}
+	if e := kept[0].Event; !e.MovesMoney() || e.Merchant.CustomerRef != "" || e.Refund.OrderRef != "" ||
+		!slices.Equal(e.LeftOut, []string{event.LeftOutCustomerRef, event.LeftOutRefundOrderRef}) {
+		t.Errorf("a long reference: %+v", e)
+	}
+	if e := kept[1].Event; len(e.Merchant.CustomerRef) != 3*492 || e.LeftOut != nil {
+		t.Errorf("a reference of 492 characters: %+v", e)
 	}
 }
 
@@ -151,7 +172,7 @@ func TestUnsaidMovesNoMoney(t *testing.T) {
 	if w.Code != 200 || len(kept) != 2 {
 		t.Fatalf("got %d and %d entries", w.Code, len(kept))
 	}
-	if e := kept[0].Event; e.Type != event.Unmapped || e.Authenticity != event.Unverified || e.Completeness != event.NeedsFetch || !e.OccurredAt.IsZero() {
+	if e := kept[0].Event; e.Undecodable() || e.Type != event.Unmapped || e.Authenticity != event.Unverified || e.Completeness != event.NeedsFetch || !e.OccurredAt.IsZero() {
 		t.Errorf("unsaid: %+v", e)
 	}
 	if e := kept[1].Event; e.Type != event.Unmapped || e.ConflictOf != "" {

@@ -122,6 +122,7 @@ func (p bellProvider) Decode(cb *provider.Callback, _ *provider.Verified) ([]pro
 		out = append(out, provider.Decoded{
 			Key: words[0], Item: []byte(line),
 			Event: event.Event{
+				Merchant: event.Merchant{CustomerRef: fifth(words)}, Refund: &event.Refund{OrderRef: fifth(words)},
 				// What a provider must not decide; the gateway overwrites it.
 				Schema: "mine", ID: "mine", Account: "mine", Namespace: "mine", Provider: "mine", ConflictOf: "mine",
 				Type:         event.Type(words[1]),
@@ -132,6 +133,14 @@ func (p bellProvider) Decode(cb *provider.Callback, _ *provider.Verified) ([]pro
 		})
 	}
 	return out, nil
+}
+
+// fifth is the word behind the amount: a reference that decides nothing.
+func fifth(words []string) string {
+	if len(words) < 5 {
+		return ""
+	}
+	return words[4]
 }
 
 // amount is the fourth word of a line; "torn" is one that contradicts itself.

@@ -34,7 +34,8 @@ type Appender interface {
 
 // Account is a configured instance of a provider.
 type Account struct {
-	// Name is the last part of the path: /callbacks/<name>.
+	// Name is the last part of the path: /callbacks/<name>, with or without one slash
+	// behind it.
 	Name string
 	// Namespace is shared by accounts that sell the same orders; "" means Name.
 	Namespace string
@@ -121,8 +122,9 @@ func New(o Options, accounts []Account, a Appender, d Deps) (*Gateway, error) {
 
 // ServeHTTP implements http.Handler.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if g.health.closing.Load() {
-		w.Header()["Connection"] = closing // the next one goes to another door
+	// While draining, the next request goes to another door.
+	if g.health.closing.Load() || ambiguousEnd(r) {
+		w.Header()["Connection"] = closing
 	}
 	g.engine.ServeHTTP(w, r)
 }
@@ -131,8 +133,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // so that a balancer sends nothing new.
 func (g *Gateway) Drain() { g.health.closing.Store(true) }
 
-// routes builds the engine. Paths are exact: a redirect would turn a provider's
-// POST into a GET without its body.
+// routes builds the engine. Nothing is redirected: a provider's POST would become a
+// GET without its body. People type the path into providers' consoles, so an account
+// is also found with one slash behind its name.
 func (g *Gateway) routes() *gin.Engine {
 	gin.SetMode(gin.ReleaseMode) // gin's only switch for its own printing is global
 	e := gin.New()
@@ -141,8 +144,11 @@ func (g *Gateway) routes() *gin.Engine {
 	e.HandleMethodNotAllowed = true
 	e.ForwardedByClientIP = false
 	e.RemoteIPHeaders = nil
+	// Matched before %2f is decoded: rules of a proxy in front see no slash in it either.
+	e.UseEscapedPath = true
 
 	e.POST("/callbacks/:account", g.callback)
+	e.POST("/callbacks/:account/", g.callback)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		e.Handle(method, "/healthz", g.health.live)
 		e.Handle(method, "/readyz", g.health.ready)

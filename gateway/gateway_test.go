@@ -46,7 +46,7 @@ func TestBadInput(t *testing.T) {
 			path: "/callbacks/Bell", body: paid, status: 404, reply: "Not Found\n", counted: []string{"unknown", "unknown_account"},
 		},
 		"trailing slash": {
-			path: "/callbacks/bell/", body: paid, status: 404, reply: "Not Found\n", counted: []string{"unknown", "unknown_path"},
+			path: "/callbacks/bell/", body: paid, status: 200, reply: "rung", counted: []string{"bell", "accepted"}, kept: 1,
 			header: map[string]string{"Location": ""},
 		},
 		"doubled slash": {

@@ -30,7 +30,19 @@ func NewServer(o Options, h http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes: o.MaxHeader,
 		ConnState:      newIdleConns(o.MaxConnections).track,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		// net/http's own answer to OPTIONS * would keep the connection of a request whose
+		// end is ambiguous.
+		DisableGeneralOptionsHandler: true,
 	}
+}
+
+// ambiguousEnd reports whether a proxy may have seen the request end elsewhere: with
+// Content-Length beside Transfer-Encoding, what follows may be a second request that
+// the proxy took for the body. Then the connection ends with the reply (RFC 9112,
+// section 6.1). net/http removes one of the two headers, and both from HTTP/1.0, so
+// every request that may have had both counts.
+func ambiguousEnd(r *http.Request) bool {
+	return len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1)
 }
 
 // Listen opens the address and lets at most Options.MaxConnections in at once.

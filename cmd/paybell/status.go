@@ -86,6 +86,9 @@ func printStatus(st *admin.Status) error {
 	for _, u := range st.Unavailable {
 		fmt.Fprintf(&b, "%-9s DOES NOT ANSWER: %s\n", u.Part, u.Why)
 	}
+	if st.Undecodable != nil && *st.Undecodable > 0 {
+		fmt.Fprintf(&b, "undecodable events: %d (kept, answered with success, not applied; see docs/operating.md)\n", *st.Undecodable)
+	}
 	if st.Streams != nil {
 		fmt.Fprintf(&b, "\nGROUP\tUNREAD\tPENDING\tOLDEST\tPARKED\tDEAD\tLOST\tMEMBERS\n")
 		for i := range st.Streams.Groups {

@@ -84,7 +84,15 @@ func New(o Options, d Deps) (*Admin, error) {
 }
 
 // ServeHTTP implements http.Handler.
-func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.engine.ServeHTTP(w, r) }
+func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// A proxy may have seen such a request end elsewhere, so nothing after it on the
+	// connection is read (RFC 9112, section 6.1). HTTP/1.0 counts because net/http
+	// removes its Transfer-Encoding.
+	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
+		w.Header().Set("Connection", "close")
+	}
+	a.engine.ServeHTTP(w, r)
+}
 
 func (a *Admin) routes() *gin.Engine {
 	gin.SetMode(gin.ReleaseMode) // gin's only switch for its own printing is global
@@ -167,6 +175,8 @@ func (a *Admin) Serve(ctx context.Context, l net.Listener) error {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(a.deps.Logger.Handler(), slog.LevelWarn),
+		// net/http's own answer to OPTIONS * would pass by ServeHTTP.
+		DisableGeneralOptionsHandler: true,
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(l) }()

@@ -14,7 +14,7 @@ import (
 )
 
 func TestStatus(t *testing.T) {
-	report := streams.Report{Groups: []streams.GroupStats{{
+	report := streams.Report{Undecodable: 2, Groups: []streams.GroupStats{{
 		Group: "points", Lag: 3, Pending: 2, Dead: 1,
 		Partitions: []streams.GroupPartition{{Partition: 4, Owner: "host-1", Epoch: "17"}},
 	}}}
@@ -41,8 +41,27 @@ func TestStatus(t *testing.T) {
 	if len(s.Orders) != 2 || s.Orders[0].Status != "paid" || s.Orders[0].Points == nil || *s.Orders[0].Points != 80 || s.Orders[1].Points != nil {
 		t.Errorf("got orders %+v", s.Orders)
 	}
-	if len(s.Unavailable) != 0 || !strings.Contains(w.Body.String(), `"level": "fsync"`) {
+	if len(s.Unavailable) != 0 || !strings.Contains(w.Body.String(), `"level": "fsync"`) || !strings.Contains(w.Body.String(), `"undecodable": 2`) {
 		t.Errorf("got %s", w.Body)
+	}
+}
+
+// TestStatusWithoutUndecodable: none is said as 0, and not known is not.
+func TestStatusWithoutUndecodable(t *testing.T) {
+	for name, c := range map[string]struct {
+		stats stats
+		want  bool
+	}{
+		"none":      {stats{}, true},
+		"not known": {stats{err: errors.New("dial tcp: refused")}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAdmin(t, admin.DefaultOptions(), func(d *admin.Deps) { d.Stats = c.stats })
+			w := ask(t, a, http.MethodGet, "/api/v1/status")
+			if got := strings.Contains(w.Body.String(), `"undecodable": 0`); got != c.want || strings.Count(w.Body.String(), "undecodable") > 1 {
+				t.Errorf("got %s", w.Body)
+			}
+		})
 	}
 }
 

@@ -68,6 +68,8 @@ type Order struct {
 	Status    string       `json:"status"`
 	Captured  *event.Money `json:"captured,omitempty"`
 	Refunded  *event.Money `json:"refunded,omitempty"`
+	// Lost is what disputes took; nil while that is nothing.
+	Lost      *event.Money `json:"lost,omitempty"`
 	Conflicts []string     `json:"conflicts,omitempty"`
 	// Points is nil where nothing is known of them.
 	Points    *int64    `json:"points,omitempty"`

@@ -31,6 +31,9 @@ type Status struct {
 	Streams *streams.Report `json:"streams,omitempty"`
 	// Ledger says where the events of each of our own groups are.
 	Ledger map[string]LedgerStatus `json:"ledger,omitempty"`
+	// Undecodable is how many events were ever kept, and answered with success, without
+	// being understood: nothing was applied. It is there with the streams.
+	Undecodable *int64 `json:"undecodable,omitempty"`
 	// Journal is what this process's journal holds: accepted = appended + journal.
 	Journal *JournalStatus `json:"journal,omitempty"`
 	// Paused are this process's groups that wait, and what they wait for.
@@ -119,7 +122,7 @@ func (a *Admin) status(c *gin.Context) {
 		ask("streams", func(ctx context.Context) error {
 			report, err := a.deps.Stats.Read(ctx)
 			if err == nil {
-				s.Streams = &report
+				s.Streams, s.Undecodable = &report, &report.Undecodable
 			}
 			return err
 		})

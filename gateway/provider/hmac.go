@@ -97,6 +97,15 @@ func (h *HMAC) Digests() [][sha256.Size]byte {
 	return out
 }
 
+// Periods returns when each secret may be used, for Identity.
+func (h *HMAC) Periods() []Period {
+	out := make([]Period, 0, len(h.keys))
+	for _, k := range h.keys {
+		out = append(out, Period{k.secret.Name, k.secret.NotBefore, k.secret.NotAfter})
+	}
+	return out
+}
+
 // Len returns the number of secrets, valid now or not.
 func (h *HMAC) Len() int { return len(h.keys) }
 

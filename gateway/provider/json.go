@@ -38,6 +38,8 @@ type jsonNode struct {
 	kind Kind
 	// escaped says that a string or a name holds a backslash.
 	escapedKey, escaped bool
+	// halved says that a string holds half of a surrogate pair.
+	halved bool
 }
 
 // Kind is the kind of a JSON value.
@@ -177,9 +179,10 @@ func (v Value) Raw() []byte {
 	return v.j.text[n.start:n.end:n.end]
 }
 
-// Text returns the value of a string; false for everything else.
+// Text returns the value of a string; false for everything else, and for a string with
+// half of a surrogate pair in it: two such strings would read alike and be different.
 func (v Value) Text() (string, bool) {
-	if v.Kind() != String {
+	if v.Kind() != String || v.j.nodes[v.node].halved {
 		return "", false
 	}
 	n := v.j.nodes[v.node]
@@ -196,6 +199,12 @@ func (v Value) TextOr(other string) string {
 		return s
 	}
 	return other
+}
+
+// Unreadable reports whether there is something, not null, that is not a text.
+func (v Value) Unreadable() bool {
+	_, ok := v.Text()
+	return !ok && v.Kind() > Null
 }
 
 // Number returns the text of a number; false for everything else.

@@ -3,6 +3,7 @@ package provider
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 )
 
 type jsonParser struct {
@@ -48,7 +49,7 @@ func (p *jsonParser) value(n jsonNode, depth int) error {
 		n.kind, err = Array, p.array(depth+1)
 	case c == '"':
 		n.kind = String
-		n.escaped, err = p.text()
+		n.escaped, n.halved, err = p.text()
 	case c == '-' || ('0' <= c && c <= '9'):
 		n.kind, err = Number, p.number()
 	case c == 't':
@@ -86,7 +87,7 @@ func (p *jsonParser) object(self, depth int) error {
 			return p.fail("a member name is wanted")
 		}
 		n.keyStart = int32(p.at + 1) //nolint:gosec // As above.
-		escaped, err := p.text()
+		escaped, _, err := p.text()
 		if err != nil {
 			return err
 		}
@@ -177,17 +178,18 @@ func (p *jsonParser) array(depth int) error {
 	}
 }
 
-// text reads a string and reports whether it holds a backslash.
-func (p *jsonParser) text() (escaped bool, err error) {
+// text reads a string and reports whether it holds a backslash, and whether one of its
+// escapes is half of a surrogate pair: such a string is no text (RFC 8259, section 8.2).
+func (p *jsonParser) text() (escaped, halved bool, err error) {
 	t := p.j.text
 	for i := p.at + 1; i < len(t); i++ {
 		switch c := t[i]; {
 		case c == '"':
 			p.at = i + 1
-			return escaped, nil
+			return escaped, halved, nil
 		case c < ' ':
 			p.at = i
-			return false, p.fail("a control character stands in a string")
+			return false, false, p.fail("a control character stands in a string")
 		case c == '\\':
 			escaped = true
 			i++
@@ -197,21 +199,53 @@ func (p *jsonParser) text() (escaped bool, err error) {
 			switch t[i] {
 			case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
 			case 'u':
+				from := i + 1
 				for range 4 {
 					i++
 					if i >= len(t) || !isHex(t[i]) {
 						p.at = i
-						return false, p.fail("four hexadecimal digits are wanted")
+						return false, false, p.fail("four hexadecimal digits are wanted")
 					}
+				}
+				switch unit := hexUnit(t[from:]); {
+				case unit>>10 == highHalf && lowFollows(t[i+1:]):
+					i += len(`\uDC00`)
+				case unit>>10 == highHalf || unit>>10 == lowHalf:
+					halved = true
 				}
 			default:
 				p.at = i
-				return false, p.fail("unknown escape")
+				return false, false, p.fail("unknown escape")
 			}
 		}
 	}
 	p.at = len(t)
-	return false, p.fail("a string does not end")
+	return false, false, p.fail("a string does not end")
+}
+
+// The upper six bits of the halves of a surrogate pair.
+const (
+	highHalf = 0xD800 >> 10
+	lowHalf  = 0xDC00 >> 10
+)
+
+// hexUnit is what four hexadecimal digits say.
+func hexUnit(digits []byte) uint16 {
+	n, _ := strconv.ParseUint(string(digits[:4]), 16, 16) // they were looked at before
+	return uint16(n)
+}
+
+// lowFollows reports whether the text goes on with the escape of a low half.
+func lowFollows(t []byte) bool {
+	if len(t) < len(`\uDC00`) || t[0] != '\\' || t[1] != 'u' {
+		return false
+	}
+	for _, c := range t[2:6] {
+		if !isHex(c) {
+			return false
+		}
+	}
+	return hexUnit(t[2:])>>10 == lowHalf
 }
 
 func isHex(c byte) bool {

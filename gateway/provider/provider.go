@@ -38,7 +38,7 @@ type Verified struct {
 // it: schema, ID, account, namespace, provider, arrival time and Raw.
 type Decoded struct {
 	Event event.Event
-	// Key is the provider key the event ID is made from (canonical-event §5): an
+	// Key is the provider key the event ID is made from (docs/event.md, "Identity"): an
 	// id or composite that the signature covers. "" means the digest of the body.
 	Key string
 	// Item is the event's own part of a callback with many events.
@@ -90,6 +90,20 @@ type Identity struct {
 	// Merchant is an identity that the signature covers and Decode enforces; ""
 	// when the account enforces none.
 	Merchant string
+	// Periods are when each of the keys may be used, in no order.
+	Periods []Period
+}
+
+// Period is when a key, certificate or secret may be used. A zero time is no bound.
+type Period struct {
+	// Name is what evidence calls the key.
+	Name                string
+	NotBefore, NotAfter time.Time
+}
+
+// Holds reports whether the key may be used at t.
+func (p Period) Holds(t time.Time) bool {
+	return (p.NotBefore.IsZero() || !t.Before(p.NotBefore)) && (p.NotAfter.IsZero() || t.Before(p.NotAfter))
 }
 
 // Signer makes callbacks as the provider would. The send command, load tests and

@@ -17,11 +17,17 @@ import (
 // SHA-256 have never used less.
 const MinRSABits = 2048
 
+// MinRSAExponent is the smallest public exponent that is accepted. Every provider's keys
+// have it; smaller ones turn mistakes of padding checks into forgeries.
+const MinRSAExponent = 65537
+
 // Errors of reading keys. None of them holds a part of the key.
 var (
 	ErrBadKey   = errors.New("provider: not a readable key")
 	ErrNotRSA   = errors.New("provider: not an RSA key")
-	ErrShortRSA = fmt.Errorf("provider: RSA key is shorter than %d bits", MinRSABits)
+	ErrShortRSA = fmt.Errorf("provider: RSA key is shorter than %d bits; get a longer one from the provider", MinRSABits)
+	// ErrWeakExponent is a public exponent that is small or even.
+	ErrWeakExponent = fmt.Errorf("provider: RSA key has a public exponent that is even or below %d; get another key from the provider", MinRSAExponent)
 )
 
 // RSAKey is one public key and when it may be used.
@@ -33,9 +39,10 @@ type RSAKey struct {
 }
 
 // ValidAt reports whether the key is accepted at t.
-func (k RSAKey) ValidAt(t time.Time) bool {
-	return (k.NotBefore.IsZero() || !t.Before(k.NotBefore)) && (k.NotAfter.IsZero() || t.Before(k.NotAfter))
-}
+func (k RSAKey) ValidAt(t time.Time) bool { return k.Period().Holds(t) }
+
+// Period is when the key may be used.
+func (k RSAKey) Period() Period { return Period{k.Name, k.NotBefore, k.NotAfter} }
 
 // Digest is the SHA-256 of the key's SPKI form, for Identity.
 func (k RSAKey) Digest() [sha256.Size]byte {
@@ -187,6 +194,9 @@ func keyBlock(text []byte) (*pem.Block, error) {
 func checkRSA(key *rsa.PublicKey) error {
 	if key.N.BitLen() < MinRSABits {
 		return ErrShortRSA
+	}
+	if key.E < MinRSAExponent || key.E%2 == 0 {
+		return ErrWeakExponent
 	}
 	return nil
 }

@@ -281,6 +281,25 @@ func TestVerifyRSA(t *testing.T) {
 	}
 }
 
+// weakPrivateKey is a key of the right size with the public exponent 257.
+func weakPrivateKey(tb testing.TB) *rsa.PrivateKey {
+	tb.Helper()
+	one, e := big.NewInt(1), big.NewInt(257)
+	for { // one key in a hundred has no inverse of 257
+		key, err := rsa.GenerateKey(rand.Reader, provider.MinRSABits)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		p, q := key.Primes[0], key.Primes[1]
+		phi := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+		if d := new(big.Int).ModInverse(e, phi); d != nil {
+			weak := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: key.N, E: 257}, D: d, Primes: []*big.Int{p, q}}
+			weak.Precompute()
+			return weak
+		}
+	}
+}
+
 func TestParseRSA(t *testing.T) {
 	key := testKey(t)
 	short, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // it is there to be refused
@@ -305,6 +324,9 @@ func TestParseRSA(t *testing.T) {
 	template := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "provider"}}
 	cert := must(x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key))
 	pkcs8 := must(x509.MarshalPKCS8PrivateKey(key))
+	exponent := func(e int) *rsa.PublicKey { return &rsa.PublicKey{N: key.N, E: e} }
+	weakCert := must(x509.CreateCertificate(rand.Reader, template, template, exponent(3), key))
+	weak := weakPrivateKey(t)
 	bare := base64.StdEncoding.EncodeToString(spki)
 
 	for _, c := range []struct {
@@ -324,6 +346,12 @@ func TestParseRSA(t *testing.T) {
 		{"a broken PKCS #1 key", armour("RSA PUBLIC KEY", spki), provider.ErrBadKey},
 		{"a short key", armour("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(&short.PublicKey))), provider.ErrShortRSA},
 		{"a curve", armour("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(&curve.PublicKey))), provider.ErrNotRSA},
+		{"exponent 3", armour("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(exponent(3)))), provider.ErrWeakExponent},
+		{"exponent 3 in bare base64", base64.StdEncoding.EncodeToString(must(x509.MarshalPKIXPublicKey(exponent(3)))), provider.ErrWeakExponent},
+		{"exponent 3 in PKCS #1", armour("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(exponent(3))), provider.ErrWeakExponent},
+		{"exponent 3 in a certificate", armour("CERTIFICATE", weakCert), provider.ErrWeakExponent},
+		{"exponent just below", armour("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(exponent(65535)))), provider.ErrWeakExponent},
+		{"even exponent", armour("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(exponent(65538)))), provider.ErrWeakExponent},
 	} {
 		t.Run("public: "+c.name, func(t *testing.T) {
 			got, err := provider.ParseRSAPublicKey([]byte(c.text))
@@ -349,6 +377,8 @@ func TestParseRSA(t *testing.T) {
 		{"a public key", armour("PUBLIC KEY", spki), provider.ErrBadKey},
 		{"a short key", armour("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(short)), provider.ErrShortRSA},
 		{"a curve", armour("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(curve))), provider.ErrNotRSA},
+		{"a small exponent in PKCS #1", armour("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(weak)), provider.ErrWeakExponent},
+		{"a small exponent in PKCS #8", armour("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(weak))), provider.ErrWeakExponent},
 	} {
 		t.Run("private: "+c.name, func(t *testing.T) {
 			got, err := provider.ParseRSAPrivateKey([]byte(c.text))

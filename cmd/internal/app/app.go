@@ -77,6 +77,11 @@ func New(ctx context.Context, cfg *configs.Config, role Role, log *slog.Logger, 
 	if role.Gateway && len(a.accounts) == 0 {
 		return nil, &ConfigError{errNoAccounts} // nobody has made the sandbox's
 	}
+	if role.Gateway {
+		if err := a.watchKeys(); err != nil {
+			return nil, err
+		}
+	}
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}

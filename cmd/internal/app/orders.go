@@ -48,7 +48,7 @@ func (v ordersView) Show(ctx context.Context, key admin.OrderKey) (admin.Order, 
 func shownOrder(o *orderstatus.Order) admin.Order {
 	out := admin.Order{
 		Namespace: o.Namespace, Ref: o.Name, Status: string(o.Status),
-		Captured: o.Captured, Refunded: o.Refunded, UpdatedAt: o.UpdatedAt,
+		Captured: o.Captured, Refunded: o.Refunded, Lost: o.Lost, UpdatedAt: o.UpdatedAt,
 	}
 	for _, c := range o.Conflicts {
 		out.Conflicts = append(out.Conflicts, string(c))

@@ -92,7 +92,7 @@ func Signer(c *configs.Config, account string, now func() time.Time) (provider.S
 }
 
 // sharedKeys finds accounts that would believe each other's callbacks: the same
-// key and no signed merchant identity to tell them apart (canonical-event §5, rule 1).
+// key and no signed merchant identity to tell them apart (docs/event.md, "Identity").
 func sharedKeys(accounts []gateway.Account) []error {
 	type claim struct{ account, merchant string }
 	claims := map[string][]claim{}

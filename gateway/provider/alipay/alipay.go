@@ -65,7 +65,8 @@ func (p *Provider) Verify(cb *provider.Callback) (*provider.Verified, error) {
 	if err := n.readsOneWay(p.options.CustomerRef); err != nil {
 		return nil, err
 	}
-	evidence := event.Evidence{KeyID: keyID, SignedAt: n.time(paramNotifyTime)}
+	signedAt, _ := n.time(paramNotifyTime) // Evidence alone: unknown stays unknown.
+	evidence := event.Evidence{KeyID: keyID, SignedAt: signedAt}
 	return &provider.Verified{Evidence: evidence, Parsed: n}, nil
 }
 
@@ -91,5 +92,5 @@ func reply(status int, body string) provider.Reply {
 // Identity implements provider.Provider. The seller is left out: an account that
 // names none believes the notices of one that does.
 func (p *Provider) Identity() provider.Identity {
-	return provider.Identity{Keys: p.keys.digests(), Merchant: p.options.AppID}
+	return provider.Identity{Keys: p.keys.digests(), Merchant: p.options.AppID, Periods: p.keys.periods()}
 }

@@ -81,7 +81,7 @@ func (p *Provider) decode(n *notice) (event.Event, error) {
 		ev.Live = &live
 	}
 	if p.options.CustomerRef != "" {
-		ev.Merchant.CustomerRef = p.customerRef(r.text(p.options.CustomerRef))
+		ev.Merchant.CustomerRef = p.customerRef(r.beside(p.options.CustomerRef, event.LeftOutCustomerRef))
 	}
 	kind := r.text(paramNotifyType)
 	word := r.text(paramStatus)
@@ -99,6 +99,7 @@ func (p *Provider) decode(n *notice) (event.Event, error) {
 			ev.ProviderEvent.Type = r.text(paramMethod)
 		}
 	}
+	ev.LeftOut = r.leftOut
 	return ev, r.err
 }
 
@@ -108,7 +109,6 @@ func trade(r *reader, ev *event.Event, st status, word string) {
 		OrderRef:    r.text(paramOutTradeNo),
 		ProviderRef: r.text(paramTradeNo),
 		Method:      method,
-		Amount:      r.yuan(paramTotal),
 		Final:       st.final,
 	}
 	if payment.ProviderRef == "" {
@@ -126,10 +126,14 @@ func trade(r *reader, ev *event.Event, st status, word string) {
 	if wentBack || (word == "TRADE_CLOSED" && r.has(paramPaid)) {
 		ev.Type = st.refund
 	}
+	var err error
+	if payment.Amount, err = r.amount(paramTotal); err != nil {
+		r.leaveOut(event.LeftOutAmount)
+	}
 	switch ev.Type {
 	case event.PaymentSucceeded:
 		if payment.Amount == nil {
-			r.fail(fmt.Errorf("%w: the trade was paid without a total_amount", provider.ErrMalformed))
+			r.fail(fmt.Errorf("%w: the trade was paid without a total_amount that can be read", provider.ErrMalformed))
 		}
 		ev.OccurredAt = r.time(paramPaid)
 	case event.RefundSucceeded:
@@ -144,9 +148,9 @@ func trade(r *reader, ev *event.Event, st status, word string) {
 		if payment.RefundedTotal == nil {
 			ev.Completeness = event.NeedsFetch
 		}
-		ev.Refund = &event.Refund{OrderRef: r.text(paramOutBizNo)}
+		ev.Refund = &event.Refund{OrderRef: r.beside(paramOutBizNo, event.LeftOutRefundOrderRef)}
 		if ev.Refund.OrderRef == "" {
-			ev.Refund.OrderRef = r.text(paramOutRequest)
+			ev.Refund.OrderRef = r.beside(paramOutRequest, event.LeftOutRefundOrderRef)
 		}
 		if ev.OccurredAt = r.time(paramRefunded); ev.OccurredAt.IsZero() {
 			ev.OccurredAt = r.time(paramClosed)

@@ -2,7 +2,9 @@ package alipay_test
 
 import (
 	"errors"
+	"maps"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -267,4 +269,44 @@ func permute(events []event.Event, visit func([]event.Event)) {
 		}
 	}
 	rec(0)
+}
+
+// TestLeftOut: a field beside the matter costs only itself.
+func TestLeftOut(t *testing.T) {
+	gb, err := simplifiedchinese.GB18030.NewEncoder().String("用户𠮷")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refund := form{"gmt_refund": "2026-03-04 14:00:00.500", "refund_fee": "8.00"}
+	with := func(f form, changes form) form {
+		out := maps.Clone(f)
+		maps.Copy(out, changes)
+		return out
+	}
+	for _, c := range []struct {
+		name     string
+		changes  form
+		want     event.Type
+		customer string
+		left     string
+	}{
+		{"a customer in GB18030", form{"charset": "GB18030", "passback_params": gb}, event.PaymentSucceeded, "用户𠮷", ""},
+		{"a customer in no character set we know", form{"charset": "big5", "passback_params": gb}, event.PaymentSucceeded, "", event.LeftOutCustomerRef},
+		{"a customer that is not UTF-8", form{"passback_params": "\xff\xfe"}, event.PaymentSucceeded, "", event.LeftOutCustomerRef},
+		{"a time that is none", form{"gmt_payment": "today"}, event.PaymentSucceeded, "", event.LeftOutOccurredAt},
+		{"the name of a refund", with(refund, form{"out_biz_no": "\xff"}), event.RefundSucceeded, "", event.LeftOutRefundOrderRef},
+		{"what was paid, in a refund", with(refund, form{"total_amount": "88.005"}), event.RefundSucceeded, "", event.LeftOutAmount},
+		{"what will be paid", form{"trade_status": "WAIT_BUYER_PAY", "gmt_payment": "-", "total_amount": "much"}, event.PaymentPending, "", event.LeftOutAmount},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := options(t)
+			o.CustomerRef, o.CustomerRefEncoding = "passback_params", "none"
+			p, _ := account(t, o)
+			f := trade(c.changes)
+			e := believed(t, p, f.signed(t, keyNamed(t, "usual"), f.canonical())).Event
+			if e.Type != c.want || e.Merchant.CustomerRef != c.customer || strings.Join(e.LeftOut, " ") != c.left {
+				t.Errorf("%s for %q without %v, want %s for %q without %s", e.Type, e.Merchant.CustomerRef, e.LeftOut, c.want, c.customer, c.left)
+			}
+		})
+	}
 }

@@ -110,6 +110,15 @@ func (r *keyring) digests() [][sha256.Size]byte {
 	return out
 }
 
+// periods are when each of the keys may be used.
+func (r *keyring) periods() []provider.Period {
+	var out []provider.Period
+	for _, k := range r.all() {
+		out = append(out, k.Period())
+	}
+	return out
+}
+
 // CertificateSN is the name Alipay gives a certificate: the MD5 of the issuer's
 // distinguished name, most specific part first, followed by the decimal serial
 // number, as 32 lower-case hex digits.

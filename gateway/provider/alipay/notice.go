@@ -6,6 +6,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/simplifiedchinese"
 
 	"github.com/paybell/paybell/gateway/provider"
@@ -38,11 +39,13 @@ const (
 	paramPassback   = "passback_params"
 )
 
-// decisive are the parameters that decide a type, an amount, a reference or an
-// identity. A signature covers each of them.
+// decisive are the parameters that decide a type, an amount, a reference, an identity
+// or a time, or how the others are read. A signature covers each of them, but for
+// sign_type, which it covers in one of its two forms.
 var decisive = []string{
 	paramAppID, paramSellerID, paramNotifyID, paramNotifyType, paramStatus, paramOutTradeNo, paramTradeNo, paramOutBizNo,
-	paramOutRequest, paramTotal, paramRefundFee, paramPaid, paramRefunded,
+	paramOutRequest, paramTotal, paramRefundFee, paramPaid, paramRefunded, paramCreated, paramClosed, paramCharset,
+	paramSignType, paramCertSN,
 }
 
 // maxName bounds a parameter's name; the longest known one has 24 bytes.
@@ -103,25 +106,36 @@ func (n *notice) text(name string) (string, error) {
 			return "", fmt.Errorf("%w: parameter %s is not UTF-8", provider.ErrMalformed, name)
 		}
 		return value, nil
+	case strings.EqualFold(charset, "gb18030"):
+		return decode(simplifiedchinese.GB18030, name, value)
 	case strings.EqualFold(charset, "gbk") || strings.EqualFold(charset, "gb2312"):
 		// GBK contains all of GB2312.
-		decoded, err := simplifiedchinese.GBK.NewDecoder().String(value)
-		if err != nil || strings.ContainsRune(decoded, utf8.RuneError) {
-			return "", fmt.Errorf("%w: parameter %s is not GBK", provider.ErrMalformed, name)
-		}
-		return decoded, nil
+		return decode(simplifiedchinese.GBK, name, value)
 	default:
 		return "", fmt.Errorf("%w: the character set is not known", provider.ErrMalformed)
 	}
 }
 
-// time returns a parameter as a time in UTC, zero when it is absent or not one.
-func (n *notice) time(name string) time.Time {
-	at, err := time.ParseInLocation(timeLayout, n.form.Value(name), chinaTime)
-	if err != nil {
-		return time.Time{}
+func decode(charset encoding.Encoding, name, value string) (string, error) {
+	decoded, err := charset.NewDecoder().String(value)
+	if err != nil || strings.ContainsRune(decoded, utf8.RuneError) {
+		return "", fmt.Errorf("%w: parameter %s is not in the notice's character set", provider.ErrMalformed, name)
 	}
-	return at.UTC().Truncate(time.Millisecond)
+	return decoded, nil
+}
+
+// time returns a parameter as a time in UTC, zero when it is absent; ok is false when it
+// is there and no time.
+func (n *notice) time(name string) (at time.Time, ok bool) {
+	text := n.form.Value(name)
+	if text == "" {
+		return time.Time{}, true
+	}
+	at, err := time.ParseInLocation(timeLayout, text, chinaTime)
+	if err != nil {
+		return time.Time{}, false
+	}
+	return at.UTC().Truncate(time.Millisecond), true
 }
 
 func isASCII(s string) bool {

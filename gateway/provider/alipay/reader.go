@@ -2,6 +2,7 @@ package alipay
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/paybell/paybell/gateway/provider"
@@ -13,6 +14,8 @@ import (
 type reader struct {
 	n   *notice
 	err error
+	// leftOut are the fields that could not be read and decide nothing.
+	leftOut []string
 }
 
 func (r *reader) fail(err error) {
@@ -31,20 +34,48 @@ func (r *reader) text(name string) string {
 	return value
 }
 
+// beside returns a parameter that decides nothing. One that cannot be read is left out.
+func (r *reader) beside(name, field string) string {
+	value, err := r.n.text(name)
+	if err != nil {
+		r.leaveOut(field)
+	}
+	return value
+}
+
+func (r *reader) leaveOut(field string) {
+	if !slices.Contains(r.leftOut, field) {
+		r.leftOut = append(r.leftOut, field)
+	}
+}
+
 // time is the zero time when the parameter is absent or unreadable: a trade is
 // not given up for its date.
-func (r *reader) time(name string) time.Time { return r.n.time(name) }
+func (r *reader) time(name string) time.Time {
+	at, ok := r.n.time(name)
+	if !ok {
+		r.leaveOut(event.LeftOutOccurredAt)
+	}
+	return at
+}
 
-// yuan reads an amount; Alipay's are in CNY. An absent one is nil.
+// yuan reads an amount that counts; Alipay's are in CNY. An absent one is nil.
 func (r *reader) yuan(name string) *event.Money {
-	text := r.text(name)
-	if text == "" {
-		return nil
+	m, err := r.amount(name)
+	if err != nil {
+		r.fail(err)
+	}
+	return m
+}
+
+func (r *reader) amount(name string) (*event.Money, error) {
+	text, err := r.n.text(name)
+	if err != nil || text == "" {
+		return nil, err
 	}
 	m, err := event.ParseDecimal(text, currency)
 	if err != nil || m.Minor < 0 {
-		r.fail(fmt.Errorf("%w: parameter %s is not an amount", provider.ErrMalformed, name))
-		return nil
+		return nil, fmt.Errorf("%w: parameter %s is not an amount", provider.ErrMalformed, name)
 	}
-	return &m
+	return &m, nil
 }

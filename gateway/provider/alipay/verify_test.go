@@ -142,6 +142,23 @@ func TestSignedTextReadsOneWay(t *testing.T) {
 	taken := trade(form{"body": "x&passback_params=customer-2"})
 	refused(t, p, taken.signed(t, key, taken.canonical()), provider.ReasonAmbiguous)
 
+	// The application gateway signs with sign_type. Cut so that it slips into the value
+	// before it, the same text passes for a trade notice of another seller.
+	second := trade(form{"sign_type": "RSA2", "seller_id": "2088000000000001"})
+	slipped := trade(form{"seller_id": "2088000000000001&sign_type=RSA2"})
+	if slipped.canonical() != second.canonical() {
+		t.Fatal("the two forms do not join to one text: this tests nothing")
+	}
+	o := options(t)
+	o.SellerID = ""
+	anySeller, _ := account(t, o)
+	believed(t, anySeller, second.signed(t, key, second.canonical()))
+	refused(t, anySeller, slipped.signed(t, key, second.canonical()), provider.ReasonAmbiguous)
+	for _, name := range []string{"charset", "gmt_close", "alipay_cert_sn"} {
+		f := trade(form{"body": "x&" + name + "=y"})
+		refused(t, p, f.signed(t, key, f.canonical()), provider.ReasonAmbiguous)
+	}
+
 	// Ampersands as such are nothing bad.
 	fine := trade(form{"subject": "Tea & cups", "body": "a=1&b=2&total=3&total_amountx=4", "passback_params": "a&b"})
 	believed(t, p, fine.signed(t, key, fine.canonical()))

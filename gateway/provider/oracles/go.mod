@@ -8,7 +8,10 @@ require (
 	github.com/stripe/stripe-go/v84 v84.4.1
 )
 
-require golang.org/x/text v0.43.0 // indirect
+require (
+	filippo.io/edwards25519 v1.2.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
+)
 
 replace github.com/paybell/paybell => ../../..
 

@@ -2,6 +2,7 @@ package standardwebhooks
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,6 +40,8 @@ type reader struct {
 	doc  *provider.JSON
 	rule *Rule
 	err  error
+	// leftOut are the fields that could not be read and decide nothing.
+	leftOut []string
 }
 
 // read fills in what the rule says. An event that lacks what its type needs is
@@ -46,8 +49,8 @@ type reader struct {
 func (r *Rule) read(doc *provider.JSON, e *event.Event) error {
 	in := &reader{doc: doc, rule: r}
 	e.Type = r.Type
-	e.OccurredAt = in.time("occurred_at", r.OccurredAt)
-	e.Merchant.CustomerRef = in.text("customer_ref", r.CustomerRef)
+	in.beside(event.LeftOutOccurredAt, func() { e.OccurredAt = in.time("occurred_at", r.OccurredAt) })
+	in.beside(event.LeftOutCustomerRef, func() { e.Merchant.CustomerRef = in.text("customer_ref", r.CustomerRef) })
 	switch groups[r.Type] {
 	case ofPayment:
 		e.Payment = in.payment()
@@ -59,12 +62,35 @@ func (r *Rule) read(doc *provider.JSON, e *event.Event) error {
 		e.Payment = &event.Payment{
 			OrderRef:    in.needed("order_ref", r.OrderRef),
 			ProviderRef: in.text("provider_ref", r.ProviderRef),
-			Amount:      in.money("amount", r.Amount),
 		}
+		in.beside(event.LeftOutAmount, func() { e.Payment.Amount = in.money("amount", r.Amount) })
 	case ofStock:
 		e.Stock = in.stock()
 	}
+	e.LeftOut = in.leftOut
 	return in.err
+}
+
+// beside reads what decides nothing: if it cannot be read, the field is left out.
+func (in *reader) beside(field string, read func()) {
+	before := in.err
+	in.err = nil
+	read()
+	if in.err != nil && !slices.Contains(in.leftOut, field) {
+		in.leftOut = append(in.leftOut, field)
+	}
+	in.err = before
+}
+
+// counted reads an amount; unless it counts, one that cannot be read is left out.
+func (in *reader) counted(counts bool, field, name, pointer string) (m *event.Money) {
+	read := func() { m = in.money(name, pointer) }
+	if counts {
+		read()
+	} else {
+		in.beside(field, read)
+	}
+	return m
 }
 
 func (in *reader) payment() *event.Payment {
@@ -72,12 +98,13 @@ func (in *reader) payment() *event.Payment {
 	p := &event.Payment{
 		OrderRef:    in.text("order_ref", r.OrderRef),
 		ProviderRef: in.text("provider_ref", r.ProviderRef),
-		Method:      in.text("method", r.Method),
-		Amount:      in.money("amount", r.Amount),
-		Captured:    in.money("captured", r.Captured),
 		Failure:     in.failure(),
 		Final:       r.Final,
 	}
+	taken := r.Type == event.PaymentSucceeded
+	p.Amount = in.counted(taken, event.LeftOutAmount, "amount", r.Amount)
+	p.Captured = in.counted(taken, event.LeftOutAmount, "captured", r.Captured)
+	in.beside(event.LeftOutMethod, func() { p.Method = in.text("method", r.Method) })
 	if p.OrderRef == "" && p.ProviderRef == "" {
 		in.fail("neither an order nor a payment is named")
 	}
@@ -90,9 +117,10 @@ func (in *reader) payment() *event.Payment {
 func (in *reader) refund() (*event.Payment, *event.Refund) {
 	r := in.rule
 	p := in.original()
-	p.RefundedTotal = in.money("refunded_total", r.RefundedTotal)
+	p.RefundedTotal = in.counted(r.Type == event.RefundSucceeded, event.LeftOutAmount, "refunded_total", r.RefundedTotal)
 	p.Failure = in.failure()
-	f := &event.Refund{ProviderRef: in.text("refund_ref", r.RefundRef), Amount: in.money("amount", r.Amount)}
+	f := &event.Refund{ProviderRef: in.text("refund_ref", r.RefundRef)}
+	f.Amount = in.counted(r.Type != event.RefundPending, event.LeftOutRefundAmount, "amount", r.Amount)
 	if r.Type == event.RefundSucceeded && f.Amount == nil && p.RefundedTotal == nil {
 		in.fail("no amount")
 	}
@@ -101,7 +129,9 @@ func (in *reader) refund() (*event.Payment, *event.Refund) {
 
 func (in *reader) dispute() (*event.Payment, *event.Dispute) {
 	r := in.rule
-	return in.original(), &event.Dispute{ProviderRef: in.text("dispute_ref", r.DisputeRef), Amount: in.money("amount", r.Amount)}
+	d := &event.Dispute{ProviderRef: in.text("dispute_ref", r.DisputeRef)}
+	d.Amount = in.counted(r.Type == event.DisputeLost, event.LeftOutDisputeAmount, "amount", r.Amount)
+	return in.original(), d
 }
 
 // original names the payment that a refund or dispute is about.
@@ -131,10 +161,9 @@ func (in *reader) stock() *event.Stock {
 }
 
 func (in *reader) failure() *event.Failure {
-	f := event.Failure{
-		Code:    in.text("failure_code", in.rule.FailureCode),
-		Message: in.text("failure_message", in.rule.FailureMessage),
-	}
+	var f event.Failure
+	in.beside(event.LeftOutFailure, func() { f.Code = in.text("failure_code", in.rule.FailureCode) })
+	in.beside(event.LeftOutFailure, func() { f.Message = in.text("failure_message", in.rule.FailureMessage) })
 	if f == (event.Failure{}) {
 		return nil
 	}
@@ -168,8 +197,9 @@ func (in *reader) text(name, pointer string) string {
 	case provider.Absent:
 		return ""
 	case provider.String:
-		text, _ := v.Text()
-		return text
+		if text, ok := v.Text(); ok {
+			return text
+		}
 	case provider.Number:
 		if strings.ContainsAny(string(v.Raw()), ".eE") {
 			break

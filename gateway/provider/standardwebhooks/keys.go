@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"filippo.io/edwards25519"
+
 	"github.com/paybell/paybell/configs/secret"
 )
 
@@ -33,6 +35,10 @@ var (
 	ErrSecret = fmt.Errorf("standardwebhooks: a secret is base64 of %d to %d bytes, with or without %s in front", minSecret, maxSecret, prefixSecret)
 	// ErrPublicKey: not a public key.
 	ErrPublicKey = fmt.Errorf("standardwebhooks: a public key is base64 of %d bytes, with or without %s in front", ed25519.PublicKeySize, prefixPublicKey)
+	// ErrOffCurve: 32 bytes that are no point of the curve.
+	ErrOffCurve = errors.New("standardwebhooks: a public key of 32 bytes, but no ed25519 key; copy it from the sender again")
+	// ErrSmallOrder: a point of small order, under which anybody can forge a signature.
+	ErrSmallOrder = errors.New("standardwebhooks: this public key lets anybody forge a callback (a point of small order, such as 32 zero bytes); get the sender's real key")
 	// ErrPrivateKey: not a private key.
 	ErrPrivateKey = fmt.Errorf("standardwebhooks: a signing key is base64 of an ed25519 seed of %d bytes, with or without %s in front", ed25519.SeedSize, prefixPrivateKey)
 	// ErrPrivatePublic: a private key where a public one belongs.
@@ -95,7 +101,21 @@ func parsePublicKey(text string) (ed25519.PublicKey, error) {
 	if err != nil || len(key) != ed25519.PublicKeySize {
 		return nil, ErrPublicKey
 	}
-	return key, nil
+	return key, checkPoint(key)
+}
+
+// checkPoint refuses keys for which crypto/ed25519 accepts signatures that nobody
+// signed: it decodes a point and does not look at its order (RFC 8032, section 5.1.7,
+// leaves that out as well).
+func checkPoint(key ed25519.PublicKey) error {
+	point, err := new(edwards25519.Point).SetBytes(key)
+	if err != nil {
+		return ErrOffCurve
+	}
+	if new(edwards25519.Point).MultByCofactor(point).Equal(edwards25519.NewIdentityPoint()) == 1 {
+		return ErrSmallOrder
+	}
+	return nil
 }
 
 func readSigningKey(src secret.Source) (ed25519.PrivateKey, error) {

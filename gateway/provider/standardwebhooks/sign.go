@@ -129,10 +129,10 @@ func (s *Signer) Sign(sample provider.Sample) (*provider.Callback, error) {
 		return nil, fmt.Errorf("%w: tamper %q", provider.ErrNoSample, sample.Tamper)
 	}
 	cb.Header.Set("Content-Type", "application/json")
-	cb.Header.Set(headerID, id)
-	cb.Header.Set(headerTimestamp, timestamp)
+	cb.Header.Set(standardNames.id, id)
+	cb.Header.Set(standardNames.timestamp, timestamp)
 	if list != "" {
-		cb.Header.Set(headerSignature, list)
+		cb.Header.Set(standardNames.signature, list)
 	}
 	return cb, nil
 }

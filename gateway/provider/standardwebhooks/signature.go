@@ -4,17 +4,39 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
+	"net/http"
 	"strings"
 
 	"github.com/paybell/paybell/gateway/provider"
 )
 
-// Headers, in the form net/http keeps them.
-const (
-	headerID        = "Webhook-Id"
-	headerTimestamp = "Webhook-Timestamp"
-	headerSignature = "Webhook-Signature"
+// headerNames are the three headers that are signed or sign, in the form net/http keeps
+// them.
+type headerNames struct{ id, timestamp, signature string }
+
+var (
+	standardNames = headerNames{"Webhook-Id", "Webhook-Timestamp", "Webhook-Signature"}
+	// svixNames are those of senders that use Svix: it signs the same text in the same
+	// way (docs.svix.com/receiving/verifying-payloads/how-manual).
+	svixNames = headerNames{"Svix-Id", "Svix-Timestamp", "Svix-Signature"}
 )
+
+func (n headerNames) any(h http.Header) bool {
+	return len(h[n.id])+len(h[n.timestamp])+len(h[n.signature]) > 0
+}
+
+// namesOf tells which headers a callback uses. One that has some of both is refused:
+// which of them were verified would depend on who reads it.
+func namesOf(h http.Header) (headerNames, error) {
+	svix := svixNames.any(h)
+	if svix && standardNames.any(h) {
+		return headerNames{}, provider.Refuse(provider.ReasonAmbiguous, "there are both webhook-* and svix-* headers")
+	}
+	if svix {
+		return svixNames, nil
+	}
+	return standardNames, nil
+}
 
 // Signature schemes.
 const (

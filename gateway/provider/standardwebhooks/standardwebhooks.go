@@ -1,5 +1,5 @@
 // Package standardwebhooks verifies and decodes callbacks that are signed by the
-// Standard Webhooks specification (providers.md, section 3.25): those of the
+// Standard Webhooks specification (standardwebhooks.com, spec 1.0.0): those of the
 // merchant's own systems, and of any provider that follows it. What the JSON of
 // the body means is configuration: rules map it to canonical events, and a default
 // mapping reads a natural shape without any. A callback that cannot be verified is
@@ -73,21 +73,25 @@ func openSecrets(o Options) (*provider.HMAC, error) {
 // Verify implements provider.Provider. The signature is judged before its time,
 // so that "stale" always means an authentic callback that came late.
 func (p *Provider) Verify(cb *provider.Callback) (*provider.Verified, error) {
-	id, err := provider.SingleHeader(cb.Header, headerID)
+	names, err := namesOf(cb.Header)
+	if err != nil {
+		return nil, err
+	}
+	id, err := provider.SingleHeader(cb.Header, names.id)
 	if err != nil {
 		return nil, err
 	}
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
-	timestamp, err := provider.SingleHeader(cb.Header, headerTimestamp)
+	timestamp, err := provider.SingleHeader(cb.Header, names.timestamp)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := provider.ParseTimestamp(timestamp); err != nil {
 		return nil, err
 	}
-	header, err := provider.SingleHeader(cb.Header, headerSignature)
+	header, err := provider.SingleHeader(cb.Header, names.signature)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +110,7 @@ func (p *Provider) Verify(cb *provider.Callback) (*provider.Verified, error) {
 	return &provider.Verified{Evidence: event.Evidence{
 		KeyID:    keyID,
 		SignedAt: signedAt,
-		Headers:  provider.EvidenceHeaders(cb.Header, headerID, headerTimestamp, headerSignature),
+		Headers:  provider.EvidenceHeaders(cb.Header, names.id, names.timestamp, names.signature),
 	}}, nil
 }
 
@@ -145,9 +149,13 @@ func (p *Provider) match(sigs signatures, id, timestamp string, body []byte) (ke
 
 // Decode implements provider.Provider.
 func (p *Provider) Decode(cb *provider.Callback, _ *provider.Verified) ([]provider.Decoded, error) {
-	id := cb.Header.Get(headerID)
+	names, err := namesOf(cb.Header)
+	if err != nil {
+		return nil, err
+	}
+	id := cb.Header.Get(names.id)
 	if id == "" {
-		return nil, fmt.Errorf("%w: no %s", provider.ErrMalformed, headerID)
+		return nil, fmt.Errorf("%w: no %s", provider.ErrMalformed, names.id)
 	}
 	doc, err := provider.ParseJSON(cb.Body)
 	if err != nil {
@@ -176,11 +184,11 @@ func (p *Provider) Decode(cb *provider.Callback, _ *provider.Verified) ([]provid
 
 // Identity implements provider.Provider.
 func (p *Provider) Identity() provider.Identity {
-	keys := p.hmac.Digests()
+	keys, periods := p.hmac.Digests(), p.hmac.Periods()
 	for _, k := range p.keys {
-		keys = append(keys, sha256.Sum256(k.key))
+		keys, periods = append(keys, sha256.Sum256(k.key)), append(periods, provider.Period{Name: k.name})
 	}
-	return provider.Identity{Keys: keys}
+	return provider.Identity{Keys: keys, Periods: periods}
 }
 
 // The replies. Senders read the status alone; the bodies are for people.

@@ -54,6 +54,50 @@ func signed(header, body string) *provider.Callback {
 	}
 }
 
+// TestSvixNames: the same signature under the names that Svix gives the headers, all of
+// them and never a mixture.
+func TestSvixNames(t *testing.T) {
+	p, err := standardwebhooks.New(vectorOptions(t), vectorNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	svix := func() *provider.Callback {
+		cb := signed(vectorV1, vectorBody)
+		for _, name := range []string{"Id", "Timestamp", "Signature"} {
+			cb.Header["Svix-"+name] = cb.Header["Webhook-"+name]
+			delete(cb.Header, "Webhook-"+name)
+		}
+		return cb
+	}
+	v, err := p.Verify(svix())
+	if err != nil || v.Evidence.Headers["Svix-Id"] != vectorID {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	events, err := p.Decode(svix(), v)
+	if err != nil || len(events) != 1 || events[0].Key != vectorID {
+		t.Fatalf("%+v, %v", events, err)
+	}
+	for name, c := range map[string]struct {
+		change func(http.Header)
+		want   provider.Reason
+	}{
+		"both":               {func(h http.Header) { h["Webhook-Id"] = h["Svix-Id"] }, provider.ReasonAmbiguous},
+		"an id of the other": {func(h http.Header) { h["Webhook-Id"] = []string{"msg_2"}; delete(h, "Svix-Id") }, provider.ReasonAmbiguous},
+		"no id":              {func(h http.Header) { delete(h, "Svix-Id") }, provider.ReasonMissingSignature},
+		"two signatures":     {func(h http.Header) { h["Svix-Signature"] = append(h["Svix-Signature"], vectorV1) }, provider.ReasonAmbiguous},
+		"another id":         {func(h http.Header) { h["Svix-Id"] = []string{"msg_2"} }, provider.ReasonMismatch},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cb := svix()
+			c.change(cb.Header)
+			_, err := p.Verify(cb)
+			if r, ok := errors.AsType[*provider.Refusal](err); !ok || r.Reason != c.want {
+				t.Errorf("%v, want %s", err, c.want)
+			}
+		})
+	}
+}
+
 func TestVectors(t *testing.T) {
 	const noise = "v1,Ceo5qEr07ixe2NLpvHk3FH9bwy/WavXrAFQ/9tdO6mc="
 	for _, c := range []struct{ name, header, keyID string }{
@@ -261,13 +305,44 @@ func TestDecodeMalformed(t *testing.T) {
 		{"stock of nothing", `{"type":"stock.changed","data":{"available":1}}`},
 		{"stock unchanged", `{"type":"stock.changed","data":{"sku":"S1"}}`},
 		{"half an article", `{"type":"stock.changed","data":{"sku":"S1","available":0.5}}`},
-		{"a time that is none", `{"type":"test.ping","timestamp":"yesterday"}`},
-		{"a time after all times", `{"type":"test.ping","timestamp":253402300800}`},
+		{"half a surrogate pair for an order", `{"type":"payment.pending","data":{"order_id":"S\ud800x"}}`},
+		{"half a surrogate pair for a payment", `{"type":"payment.pending","data":{"order_id":"A1","payment_id":"\udc00"}}`},
+		{"a currency that is a number", `{"type":"payment.succeeded","data":{"order_id":"A1","amount":"1","currency":978}}`},
+		{"a currency that Unicode makes one", `{"type":"payment.succeeded","data":{"order_id":"A1","amount":"1","currency":"uſd"}}`},
+		{"paid with a comma", `{"type":"payment.succeeded","data":{"order_id":"A1","amount":"88,00","currency":"EUR"}}`},
+		{"a failed refund of no number", `{"type":"refund.failed","data":{"order_id":"A1","amount":"x","currency":"EUR"}}`},
+		{"a lost dispute of no number", `{"type":"dispute.lost","data":{"order_id":"A1","amount":"x","currency":"EUR"}}`},
 		{"a type twice", `{"type":"test.ping","type":"payment.succeeded"}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if e, err := decode(t, nil, c.body); !errors.Is(err, provider.ErrMalformed) {
 				t.Errorf("decoded as %s with %v, want ErrMalformed", said(e), err)
+			}
+		})
+	}
+}
+
+// TestLeftOut: what decides nothing costs only itself.
+func TestLeftOut(t *testing.T) {
+	for _, c := range []struct {
+		name, body string
+		want       event.Type
+		left       string
+	}{
+		{"a time that is none", `{"type":"test.ping","timestamp":"yesterday"}`, event.TestPing, "occurred_at"},
+		{"a time after all times", `{"type":"test.ping","timestamp":253402300800}`, event.TestPing, "occurred_at"},
+		{"half a surrogate pair for a customer", `{"type":"payment.succeeded","data":{"order_id":"A1","customer_id":"\ud800","amount":"1","currency":"EUR"}}`, event.PaymentSucceeded, "merchant.customer_ref"},
+		{"a customer that is an object", `{"type":"payment.succeeded","data":{"order_id":"A1","customer_id":{},"amount":"1","currency":"EUR"}}`, event.PaymentSucceeded, "merchant.customer_ref"},
+		{"a method that is a list", `{"type":"payment.succeeded","data":{"order_id":"A1","method":["card"],"amount":"1","currency":"EUR"}}`, event.PaymentSucceeded, "payment.method"},
+		{"why it failed, and how much", `{"type":"payment.failed","data":{"order_id":"A1","failure_code":{},"failure_message":[],"amount":"1,5","currency":"EUR"}}`, event.PaymentFailed, "payment.failure payment.amount"},
+		{"a refund under way of no number", `{"type":"refund.pending","data":{"order_id":"A1","amount":"x","currency":"EUR"}}`, event.RefundPending, "refund.amount"},
+		{"a dispute of no number", `{"type":"dispute.opened","data":{"order_id":"A1","amount":"x","currency":"EUR"}}`, event.DisputeOpened, "dispute.amount"},
+		{"nothing", `{"type":"payment.succeeded","data":{"order_id":"A1","amount":"1","currency":"EUR"}}`, event.PaymentSucceeded, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e, err := decode(t, nil, c.body)
+			if err != nil || e.Type != c.want || strings.Join(e.LeftOut, " ") != c.left {
+				t.Errorf("%s without %v, %v, want %s without %s", e.Type, e.LeftOut, err, c.want, c.left)
 			}
 		})
 	}

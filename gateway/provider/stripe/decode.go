@@ -2,6 +2,7 @@ package stripe
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/paybell/paybell/gateway/provider"
@@ -66,12 +67,13 @@ func (p *Provider) thin(e *event.Event, root provider.Value) error {
 	if err := p.checkAccount(e.Merchant.Account); err != nil {
 		return err
 	}
-	if text, ok := root.Member("created").Text(); ok {
-		at, err := time.Parse(time.RFC3339Nano, text)
+	if v := root.Member("created"); v.Kind() > provider.Null {
+		at, err := time.Parse(time.RFC3339Nano, v.TextOr(""))
 		if err != nil {
-			return fmt.Errorf("%w: created is not an RFC 3339 time", provider.ErrMalformed)
+			e.LeftOut = append(e.LeftOut, event.LeftOutOccurredAt)
+		} else {
+			e.OccurredAt = at.UTC().Truncate(time.Millisecond)
 		}
-		e.OccurredAt = at.UTC().Truncate(time.Millisecond)
 	}
 	e.Type, e.Completeness = event.PaymentReference, event.NeedsFetch
 	e.Payment = &event.Payment{ProviderRef: root.At("/related_object/id").TextOr("")}
@@ -84,22 +86,30 @@ func (p *Provider) snapshot(e *event.Event, root provider.Value) error {
 	if err := p.checkAccount(e.Merchant.Account); err != nil {
 		return err
 	}
-	if v := root.Member("created"); v.Exists() {
+	if v := root.Member("created"); v.Kind() > provider.Null {
 		at, ok := unixTime(v)
 		if !ok {
-			return fmt.Errorf("%w: created is not a time", provider.ErrMalformed)
+			e.LeftOut = append(e.LeftOut, event.LeftOutOccurredAt)
 		}
 		e.OccurredAt = at
 	}
 	if p.options.CustomerRef != "" {
-		e.Merchant.CustomerRef = root.At(p.options.CustomerRef).TextOr("")
+		v := root.At(p.options.CustomerRef)
+		if v.Unreadable() {
+			e.LeftOut = append(e.LeftOut, event.LeftOutCustomerRef)
+		}
+		e.Merchant.CustomerRef = v.TextOr("")
+	}
+	order, err := p.orderRef(root)
+	if err != nil {
+		return err
 	}
 	r := reading{
 		event:   e,
 		word:    e.ProviderEvent.Type,
 		object:  root.At("/data/object"),
 		version: root.Member("api_version").TextOr(""),
-		pay:     event.Payment{OrderRef: p.orderRef(root)},
+		pay:     event.Payment{OrderRef: order},
 	}
 	w, ok := lookUp(r.word)
 	if !ok {
@@ -124,13 +134,24 @@ func (p *Provider) checkAccount(account string) error {
 	return nil
 }
 
-func (p *Provider) orderRef(root provider.Value) string {
+func (p *Provider) orderRef(root provider.Value) (string, error) {
 	for _, pointer := range p.options.OrderRef {
-		if ref := root.At(pointer).TextOr(""); ref != "" {
-			return ref
+		v := root.At(pointer)
+		if v.Kind() == provider.String && v.Unreadable() {
+			return "", fmt.Errorf("%w: the order reference holds half of a surrogate pair", provider.ErrMalformed)
+		}
+		if ref := v.TextOr(""); ref != "" && !stripesGroup(ref) {
+			return ref, nil
 		}
 	}
-	return ""
+	return "", nil
+}
+
+// stripesGroup reports whether a transfer group is one that Stripe made up for a
+// destination charge, from the id of the payment: it names no order.
+func stripesGroup(ref string) bool {
+	id, ok := strings.CutPrefix(ref, "group_")
+	return ok && (strings.HasPrefix(id, "pi_") || strings.HasPrefix(id, "ch_") || strings.HasPrefix(id, "py_"))
 }
 
 // latest is the end of the year 9999, behind which times have no RFC 3339 form.

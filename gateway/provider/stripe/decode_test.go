@@ -2,6 +2,7 @@ package stripe_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,12 @@ func said(e event.Event) string {
 	}
 	if d := e.Dispute; d != nil {
 		parts = append(parts, "dispute "+d.ProviderRef+" "+d.Reason+" "+money(d.Amount))
+	}
+	if p := e.Payment; p != nil && len(p.RelatedRefs) > 0 {
+		parts = append(parts, "also "+strings.Join(p.RelatedRefs, ","))
+	}
+	if len(e.LeftOut) > 0 {
+		parts = append(parts, "left out "+strings.Join(e.LeftOut, ","))
 	}
 	return strings.Join(parts, "|")
 }
@@ -131,12 +138,27 @@ func TestDecode(t *testing.T) {
 		{"session failed later", "checkout.session.async_payment_failed", `{` + cs + `,"payment_status":"unpaid","payment_intent":"pi_1"}`, "payment.failed|A1|pi_1||5.00 USD" + nothing},
 		{"session expired", "checkout.session.expired", `{` + cs + `,"payment_status":"unpaid","payment_intent":null}`, "payment.closed|A1|cs_1||5.00 USD" + nothing},
 
-		{"invoice paid by an intent", "invoice.paid", `{` + in + `,"payment_intent":"pi_1"}`, "payment.succeeded|A1|pi_1||5.00 USD" + nothing},
-		{"invoice of a new API version", "invoice.paid", `{` + in + `,"payments":{"data":[{"payment":{"type":"payment_intent","payment_intent":"pi_1"}}]}}`, "payment.succeeded|A1|pi_1||5.00 USD" + nothing},
-		{"invoice paid by several intents", "invoice.paid", `{` + in + `,"payments":{"data":[{"payment":{"payment_intent":"pi_1"}},{"payment":{"payment_intent":"pi_2"}}]}}`, "payment.succeeded|A1|in_1||-|captured 5.00 USD|refunded -"},
-		{"invoice with more payments than told", "invoice.paid", `{` + in + `,"payments":{"has_more":true,"data":[{"payment":{"payment_intent":"pi_1"}}]}}`, "payment.succeeded|A1|in_1||-|captured 5.00 USD|refunded -"},
+		{"invoice paid by an intent", "invoice.paid", `{` + in + `,"payment_intent":"pi_1"}`, "payment.succeeded|A1|in_1||-|captured 5.00 USD|refunded -|also pi_1"},
+		{"invoice of a new API version", "invoice.paid", `{` + in + `,"payments":{"data":[{"payment":{"type":"payment_intent","payment_intent":"pi_1"}}]}}`, "payment.succeeded|A1|in_1||-|captured 5.00 USD|refunded -|also pi_1"},
+		{"invoice paid by several intents", "invoice.paid", `{` + in + `,"payments":{"data":[{"payment":{"payment_intent":"pi_1"}},{"payment":{"payment_intent":"pi_2"}}]}}`, "payment.succeeded|A1|in_1||-|captured 5.00 USD|refunded -|also pi_1,pi_2"},
+		{"invoice with more payments than told", "invoice.paid", `{` + in + `,"payments":{"has_more":true,"data":[{"payment":{"payment_intent":"pi_1"}}]}}`, "payment.succeeded|A1|in_1||-|captured 5.00 USD|refunded -|also pi_1"},
 		{"invoice without an intent", "invoice.payment_succeeded", `{` + in + `}`, "payment.succeeded|A1|in_1||-|captured 5.00 USD|refunded -"},
-		{"invoice failed", "invoice.payment_failed", `{` + in + `,"payment_intent":"pi_1"}`, "payment.failed|A1|pi_1||5.00 USD" + nothing},
+		{"invoice failed", "invoice.payment_failed", `{` + in + `,"payment_intent":"pi_1"}`, "payment.failed|A1|in_1||5.00 USD" + nothing + "|also pi_1"},
+		{"what was paid of an invoice", "invoice_payment.paid", `{"id":"inpay_1","invoice":"in_1","amount_paid":500,"currency":"usd","payment":{"type":"payment_intent","payment_intent":"pi_1"}}`, "payment.succeeded||pi_1||5.00 USD" + nothing + "|also in_1"},
+		{"by a charge alone", "invoice_payment.paid", `{"id":"inpay_1","invoice":"in_1","amount_paid":500,"currency":"usd","payment":{"type":"charge","charge":"ch_1"}}`, "payment.succeeded||ch_1||5.00 USD" + nothing + "|also in_1"},
+		{"outside of Stripe", "invoice_payment.paid", `{"id":"inpay_1","invoice":"in_1","amount_paid":500,"currency":"usd","payment":{"type":"payment_record"}}`, "unmapped||inpay_1||-" + nothing},
+		{"intent of an old API version names its invoice", "payment_intent.succeeded", `{` + pi + `,"amount_received":400,"invoice":"in_1"}`, "payment.succeeded|A1|pi_1||4.00 USD" + nothing + "|also in_1"},
+		{"charge of an old API version names its invoice", "charge.succeeded", `{` + ch + `,"amount":500,"amount_captured":500,"captured":true,"invoice":"in_1"}`, "payment.succeeded|A1|pi_1||5.00 USD" + nothing + "|also in_1"},
+		{"session with an invoice made for it", "checkout.session.completed", `{` + cs + `,"payment_status":"paid","payment_intent":"pi_1","invoice":"in_1"}`, "payment.succeeded|A1|pi_1||5.00 USD" + nothing + "|also in_1"},
+		{"session that costs nothing", "checkout.session.completed", `{"id":"cs_1","currency":"usd","amount_total":0,"client_reference_id":"A1","payment_status":"no_payment_required"}`, "payment.succeeded|A1|||-|captured 0.00 USD|refunded -"},
+		{"session that keeps a card", "checkout.session.completed", `{"id":"cs_1","currency":null,"amount_total":null,"client_reference_id":"A1","payment_status":"no_payment_required","mode":"setup"}`, "unmapped|A1|cs_1||-" + nothing},
+		{"destination charge, grouped by Stripe", "payment_intent.succeeded", `{"id":"pi_1","currency":"usd","amount_received":500,"transfer_group":"group_pi_1"}`, "payment.succeeded||pi_1||5.00 USD" + nothing},
+		{"grouped by Stripe under the charge", "charge.succeeded", `{` + alone + `,"amount":500,"amount_captured":500,"captured":true,"transfer_group":"group_ch_1"}`, "payment.succeeded||ch_1||5.00 USD" + nothing},
+		{"grouped by Stripe, of another kind of charge", "charge.succeeded", `{` + alone + `,"amount":500,"amount_captured":500,"captured":true,"transfer_group":"group_py_1"}`, "payment.succeeded||ch_1||5.00 USD" + nothing},
+		{"grouped by the merchant", "payment_intent.succeeded", `{"id":"pi_1","currency":"usd","amount_received":500,"transfer_group":"group_A1"}`, "payment.succeeded|group_A1|pi_1||5.00 USD" + nothing},
+		{"failed, with an amount that is none", "payment_intent.payment_failed", `{` + pi + `,"amount":5.5}`, "payment.failed|A1|pi_1||-" + nothing + "|left out payment.amount"},
+		{"dispute opened, with an amount that is none", "charge.dispute.created", `{"id":"dp_1","charge":"ch_1","currency":"usd","amount":"5","status":"needs_response"}`, "dispute.opened||ch_1|ch_1|-" + nothing + "|dispute dp_1  -|left out dispute.amount"},
+		{"refund under way, with an amount that is none", "refund.created", `{"id":"re_1","charge":"ch_1","currency":"usd","amount":"3","status":"pending"}`, "refund.pending||ch_1|ch_1|-" + nothing + "|refund re_1 -|left out refund.amount"},
 
 		{"payout", "payout.paid", `{"id":"po_1","amount":-700,"currency":"eur"}`, "payout.updated||po_1||-7.00 EUR" + nothing},
 		{"mandate", "mandate.updated", `{"id":"mandate_1"}`, "mandate.updated||mandate_1||-" + nothing},
@@ -270,15 +292,17 @@ func TestDecodeMalformed(t *testing.T) {
 		{"no id", `{"object":"event","type":"payment_intent.succeeded"}`},
 		{"no type", `{"object":"event","id":"evt_1"}`},
 		{"another object", `{"object":"charge","id":"ch_1","type":"x"}`},
-		{"a time that is none", `{"object":"event","id":"e","type":"x","created":"yesterday"}`},
-		{"a time after all times", `{"object":"event","id":"e","type":"x","created":253402300800}`},
-		{"a thin time that is none", `{"object":"v2.core.event","id":"e","type":"x","created":"yesterday"}`},
 		{"no object", `{"object":"event","id":"e","type":"payment_intent.succeeded"}`},
 		{"no amount", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","currency":"usd"}}}`},
 		{"an amount of another member", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","currency":"usd","amount":1}}}`},
 		{"an amount in another case", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","currency":"usd","AMOUNT_RECEIVED":1}}}`},
 		{"no currency", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":1}}}`},
 		{"no such currency", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":1,"currency":"$"}}}`},
+		{"a currency that Unicode makes one", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":1,"currency":"uſd"}}}`},
+		{"a currency with a dotless i", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":1,"currency":"ıs"}}}`},
+		{"a currency that is a number", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":1,"currency":978}}}`},
+		{"half a surrogate pair for an order", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":1,"currency":"usd","metadata":{"order_id":"S\ud800x"}}}}`},
+		{"a lost dispute over no amount", `{"object":"event","id":"e","type":"charge.dispute.closed","data":{"object":{"id":"dp_1","charge":"ch_1","status":"lost","currency":"usd"}}}`},
 		{"a fraction of a cent", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":1.5,"currency":"usd"}}}`},
 		{"an amount as text", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":"1","currency":"usd"}}}`},
 		{"an amount beyond int64", `{"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":9223372036854775808,"currency":"usd"}}}`},
@@ -296,6 +320,83 @@ func TestDecodeMalformed(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			if e, err := decodeBody(t, stripe.DefaultOptions(), c.body); !errors.Is(err, provider.ErrMalformed) {
 				t.Errorf("decoded as %s with %v, want ErrMalformed", said(e), err)
+			}
+		})
+	}
+}
+
+// TestLeftOut: what decides nothing costs only itself.
+func TestLeftOut(t *testing.T) {
+	o := stripe.DefaultOptions()
+	o.CustomerRef = "/data/object/metadata/customer_id"
+	const paid = `"object":"event","id":"e","type":"payment_intent.succeeded","data":{"object":{"id":"pi_1","amount_received":1,"currency":"usd","metadata":{"customer_id":`
+	for _, c := range []struct {
+		name, body string
+		left       []string
+	}{
+		{"a time that is none", `{"created":"yesterday",` + paid + `"c1"}}}}`, []string{event.LeftOutOccurredAt}},
+		{"a time after all times", `{"created":253402300800,` + paid + `"c1"}}}}`, []string{event.LeftOutOccurredAt}},
+		{"a thin time that is none", `{"object":"v2.core.event","id":"e","type":"x","created":"yesterday"}`, []string{event.LeftOutOccurredAt}},
+		{"half a surrogate pair for a customer", `{` + paid + `"C\udc00"}}}}`, []string{event.LeftOutCustomerRef}},
+		{"a customer that is an object", `{` + paid + `{}}}}}`, []string{event.LeftOutCustomerRef}},
+		{"no customer", `{` + paid + `null}}}}`, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e, err := decodeBody(t, o, c.body)
+			if err != nil || !slices.Equal(e.LeftOut, c.left) {
+				t.Errorf("left out %v, %v, want %v", e.LeftOut, err, c.left)
+			}
+			if len(c.left) == 1 && c.left[0] == event.LeftOutCustomerRef && e.Merchant.CustomerRef != "" {
+				t.Errorf("the customer is %q", e.Merchant.CustomerRef)
+			}
+		})
+	}
+}
+
+// TestOneEventInTwoAPIVersions: while a merchant moves to another version, two endpoints
+// send each event once in either. Both are one fact.
+func TestOneEventInTwoAPIVersions(t *testing.T) {
+	for name, c := range map[string]struct{ word, before, since string }{
+		"invoice paid": {
+			"invoice.paid",
+			`{"id":"in_1","amount_paid":500,"currency":"usd","payment_intent":"pi_1","charge":"ch_1","metadata":{"order_id":"A1"}}`,
+			`{"id":"in_1","amount_paid":500,"currency":"usd","parent":{"type":"subscription_details"},"metadata":{"order_id":"A1"}}`,
+		},
+		"invoice failed": {
+			"invoice.payment_failed",
+			`{"id":"in_1","amount_due":500,"currency":"usd","payment_intent":"pi_1","metadata":{"order_id":"A1"}}`,
+			`{"id":"in_1","amount_due":500,"currency":"usd","payments":{"data":[{"payment":{"payment_intent":"pi_1"}}]},"metadata":{"order_id":"A1"}}`,
+		},
+		"intent of an invoice": {
+			"payment_intent.succeeded",
+			`{"id":"pi_1","amount_received":500,"currency":"usd","invoice":"in_1","charges":{"data":[]}}`,
+			`{"id":"pi_1","amount_received":500,"currency":"usd","latest_charge":"ch_1"}`,
+		},
+		"charge of an invoice": {
+			"charge.succeeded",
+			`{"id":"ch_1","amount":500,"captured":true,"currency":"usd","invoice":"in_1","payment_intent":"pi_1"}`,
+			`{"id":"ch_1","amount":500,"amount_captured":500,"amount_refunded":0,"captured":true,"currency":"usd","payment_intent":"pi_1"}`,
+		},
+		"refund after a partial capture": {
+			"charge.refunded",
+			`{"id":"ch_1","amount":500,"amount_captured":300,"amount_refunded":250,"captured":true,"currency":"usd","payment_intent":"pi_1"}`,
+			`{"id":"ch_1","amount":500,"amount_captured":300,"amount_refunded":50,"captured":true,"currency":"usd","payment_intent":"pi_1"}`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body := func(version, object string) string {
+				return `{"id":"evt_1","object":"event","type":"` + c.word + `","api_version":"` + version + `","created":1700000000,"data":{"object":` + object + `}}`
+			}
+			before, err := decodeBody(t, stripe.DefaultOptions(), body("2024-06-20", c.before))
+			if err != nil {
+				t.Fatal(err)
+			}
+			since, err := decodeBody(t, stripe.DefaultOptions(), body("2025-03-31.basil", c.since))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if before.Facts() != since.Facts() {
+				t.Errorf("two facts:\n%s\n%s", said(before), said(since))
 			}
 		})
 	}

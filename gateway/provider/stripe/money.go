@@ -44,7 +44,10 @@ func moneyOf(minor int64, currency provider.Value) (*event.Money, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: amount without a currency", provider.ErrMalformed)
 	}
-	code = strings.ToUpper(code)
+	code, err := event.CurrencyCode(code)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", provider.ErrMalformed, err)
+	}
 	m, err := event.FromMinorExp(minor, exponent(code), code)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", provider.ErrMalformed, err)

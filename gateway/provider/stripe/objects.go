@@ -60,18 +60,40 @@ func (r *reading) fail(code, message string) {
 	}
 }
 
-// paid puts the amount where the type of the event needs it.
+// paid puts the amount where the type of the event needs it. Beside any other type
+// than a payment's success it decides nothing: one that cannot be read is left out.
 func (r *reading) paid(member string) (err error) {
 	if r.event.Type == event.PaymentSucceeded {
 		r.pay.Amount, err = r.required(member)
 		return err
 	}
-	r.pay.Amount, err = r.amount(member)
-	return err
+	r.pay.Amount = r.beside(member, event.LeftOutAmount)
+	return nil
+}
+
+// beside reads an amount that decides nothing.
+func (r *reading) beside(member, field string) *event.Money {
+	m, err := r.amount(member)
+	if err != nil {
+		r.event.LeftOut = append(r.event.LeftOut, field)
+	}
+	return m
+}
+
+// related notes an invoice that is this payment, or a payment of this invoice. It
+// stands apart from the references that tell events from each other, because API
+// versions differ in what they say of it.
+func (r *reading) related(refs ...string) {
+	for _, ref := range refs {
+		if ref != "" {
+			r.pay.RelatedRefs = append(r.pay.RelatedRefs, ref)
+		}
+	}
 }
 
 func intent(r *reading, w word) error {
 	r.pay.ProviderRef = r.id
+	r.related(reference(r.object.Member("invoice")))
 	switch w.typ {
 	case event.PaymentFailed:
 		last := r.object.Member("last_payment_error")
@@ -84,6 +106,7 @@ func intent(r *reading, w word) error {
 
 func charge(r *reading, w word) error {
 	r.pay.ProviderRef = r.paymentRef()
+	r.related(reference(r.object.Member("invoice")))
 	r.pay.Method = r.object.At("/payment_method_details/type").TextOr("")
 	member := w.amount
 	switch w.typ {
@@ -136,7 +159,12 @@ func refund(r *reading, w word) (err error) {
 	r.pay.ParentRef = r.pay.ProviderRef
 	r.event.Refund = &event.Refund{ProviderRef: r.id}
 	r.fail(r.object.Member("failure_reason").TextOr(""), "")
-	r.event.Refund.Amount, err = r.required(w.amount)
+	switch r.event.Type {
+	case event.RefundSucceeded, event.RefundFailed:
+		r.event.Refund.Amount, err = r.required(w.amount)
+	default:
+		r.event.Refund.Amount = r.beside(w.amount, event.LeftOutRefundAmount)
+	}
 	return err
 }
 
@@ -154,35 +182,79 @@ func dispute(r *reading, w word) (err error) {
 	if due, ok := unixTime(r.object.At("/evidence_details/due_by")); ok {
 		r.event.Dispute.DueBy = due
 	}
-	r.event.Dispute.Amount, err = r.required(w.amount)
-	return err
+	if r.event.Type == event.DisputeLost {
+		r.event.Dispute.Amount, err = r.required(w.amount)
+		return err
+	}
+	r.event.Dispute.Amount = r.beside(w.amount, event.LeftOutDisputeAmount)
+	return nil
 }
 
 // session reads a checkout session, which is complete when the buyer is through
 // with the page: whether the money is there is another question.
 func session(r *reading, w word) error {
+	intent, invoice := reference(r.object.Member("payment_intent")), reference(r.object.Member("invoice"))
+	if intent != "" {
+		r.related(invoice)
+	}
 	if r.word == "checkout.session.completed" {
 		switch r.object.Member("payment_status").TextOr("") {
 		case "paid":
 		case "unpaid":
 			r.event.Type = event.PaymentPending
+		case "no_payment_required":
+			return r.free(w, intent, invoice)
 		default:
-			// no_payment_required: nothing is owed now. It says nothing of money.
 			r.event.Type = event.Unmapped
 		}
 	}
-	return r.total(w, reference(r.object.Member("payment_intent")), reference(r.object.Member("invoice")))
+	return r.total(w, intent, invoice)
 }
 
+// free reads a session that owes nothing now. One whose total is nothing settles its
+// order with that; one that is paid later, or that only keeps a card, says nothing of
+// money.
+func (r *reading) free(w word, intent, invoice string) error {
+	if total, err := r.amount(w.amount); err != nil || total == nil || total.Minor != 0 {
+		r.event.Type = event.Unmapped
+	}
+	return r.total(w, intent, invoice)
+}
+
+// invoice reads an invoice, which goes by its own name in every API version. Until
+// 2025-03-31 it named its intent, and the intent named it; since then what joins them
+// comes as invoice_payment.paid.
 func invoice(r *reading, w word) error {
-	return r.total(w, invoiceIntent(r.object), r.id)
+	// One that was paid in another way cancels its intent, which then did not pay it.
+	if elsewhere, _ := r.object.Member("paid_out_of_band").Bool(); !elsewhere {
+		r.related(invoiceIntents(r.object)...)
+	}
+	return r.total(w, "", r.id)
+}
+
+// invoicePayment reads what was paid of an invoice by one payment, and so which
+// payment it was (docs.stripe.com/api/invoice-payment).
+func invoicePayment(r *reading, w word) error {
+	payment := r.object.Member("payment")
+	r.pay.ProviderRef = reference(payment.Member("payment_intent"))
+	if r.pay.ProviderRef == "" {
+		r.pay.ProviderRef = reference(payment.Member("charge"))
+	}
+	invoice := reference(r.object.Member("invoice"))
+	if r.pay.ProviderRef == "" || invoice == "" {
+		// Paid outside of Stripe: the invoice tells its total.
+		r.event.Type, r.pay.ProviderRef = event.Unmapped, r.id
+		return nil
+	}
+	r.related(invoice)
+	return r.paid(w.amount)
 }
 
 // total reads an object that may stand for a payment without knowing its intent.
 // Then its amount is a total and not one more capture: the capture comes, by its
 // own name, in the intent's and the charge's events, and the fold takes the
-// greater of the two. Totals of one name are one; a checkout session and its
-// invoice have the invoice's. A total without a name is one of the whole order.
+// greater of the two. Totals of one name are one; a checkout session of a subscription
+// and its invoice have the invoice's. A total without a name is one of the whole order.
 func (r *reading) total(w word, intent, invoice string) (err error) {
 	r.pay.ProviderRef = intent
 	if intent != "" || r.event.Type != event.PaymentSucceeded {
@@ -199,17 +271,16 @@ func (r *reading) total(w word, intent, invoice string) (err error) {
 	return err
 }
 
-// invoiceIntent finds the one intent an invoice was paid with: a member of the
-// invoice in API versions before 2025-03-31, an entry of its payments since. Of
-// several, none is the invoice's.
-func invoiceIntent(object provider.Value) string {
-	if ref := reference(object.Member("payment_intent")); ref != "" {
-		return ref
-	}
-	if more, _ := object.At("/payments/has_more").Bool(); more || object.At("/payments/data/1").Exists() {
-		return ""
-	}
-	return reference(object.At("/payments/data/0/payment/payment_intent"))
+// invoiceIntents finds the intents an invoice was paid with: a member of the invoice
+// in API versions before 2025-03-31, entries of its payments since, where they are
+// expanded.
+func invoiceIntents(object provider.Value) []string {
+	refs := []string{reference(object.Member("payment_intent"))}
+	object.At("/payments/data").Each(func(_ string, payment provider.Value) bool {
+		refs = append(refs, reference(payment.At("/payment/payment_intent")))
+		return true
+	})
+	return refs
 }
 
 // carried objects are kept with their name and amount and fold into nothing.

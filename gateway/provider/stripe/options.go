@@ -21,7 +21,8 @@ type Options struct {
 	// Tolerance is how far the signed time may be from now, on both sides.
 	Tolerance time.Duration `yaml:"tolerance"`
 	// OrderRef are JSON pointers to the merchant's order reference; the first one
-	// that leads to a text that is not empty counts.
+	// that leads to a text that is not empty counts. A transfer group that Stripe made
+	// up for a destination charge (group_pi_…) names no order and is passed over.
 	OrderRef []string `yaml:"order_ref"`
 	// CustomerRef is a JSON pointer to the merchant's own customer reference, such
 	// as /data/object/metadata/customer_id; empty where there is none. Without one

@@ -1,5 +1,5 @@
 // Package stripe verifies, decodes and answers Stripe's webhook events, snapshot
-// and thin ones (providers.md, section 3.5). It never asks Stripe anything: a
+// and thin ones (docs.stripe.com/webhooks). It never asks Stripe anything: a
 // thin event, which carries ids alone, becomes a payment.reference that somebody
 // else has to fetch. A callback it cannot verify is refused, whatever the cause.
 //
@@ -108,7 +108,7 @@ func (p *Provider) Verify(cb *provider.Callback) (*provider.Verified, error) {
 
 // Identity implements provider.Provider.
 func (p *Provider) Identity() provider.Identity {
-	return provider.Identity{Keys: p.hmac.Digests(), Merchant: p.options.Account}
+	return provider.Identity{Keys: p.hmac.Digests(), Merchant: p.options.Account, Periods: p.hmac.Periods()}
 }
 
 // The replies. Stripe reads the status alone; the bodies are for people.

@@ -54,6 +54,8 @@ var vocabulary = map[string]word{
 	"invoice.payment_succeeded": {event.PaymentSucceeded, "amount_paid", invoice},
 	"invoice.payment_failed":    {event.PaymentFailed, "amount_due", invoice},
 
+	"invoice_payment.paid": {event.PaymentSucceeded, "amount_paid", invoicePayment},
+
 	"mandate.updated": {event.MandateUpdated, "", carried},
 }
 

@@ -1,6 +1,7 @@
 package wechatpay
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -9,7 +10,7 @@ import (
 	"github.com/paybell/paybell/streams/event"
 )
 
-// currency is what amounts are in where a notice does not say: refunds never do.
+// currency is what amounts are in where a notice does not say: refunds in China do not.
 const currency = "CNY"
 
 // kind is what an event_type means.
@@ -64,7 +65,7 @@ func (p *Provider) Decode(cb *provider.Callback, _ *provider.Verified) ([]provid
 		live := *p.options.Live
 		base.Live = &live
 	}
-	base.OccurredAt, _ = timeOf(root.Member("create_time")) // unknown stays unknown
+	setTime(&base, root.Member("create_time"))
 	if subs := doc.Member("sub_orders"); mapped && subs.Kind() == provider.Array {
 		return p.combined(base, k, doc, subs)
 	}
@@ -136,10 +137,15 @@ func (p *Provider) one(ev event.Event, k kind, mapped bool, doc, order provider.
 		}
 	}
 	if p.options.CustomerRef != "" {
-		ev.Merchant.CustomerRef = order.At(p.options.CustomerRef).TextOr("")
+		ev.Merchant.CustomerRef = beside(&ev, order.At(p.options.CustomerRef), event.LeftOutCustomerRef)
 	}
 	if !mapped || !k.agrees(order) {
 		return ev, nil
+	}
+	for _, name := range []string{"out_trade_no", "transaction_id"} {
+		if order.Member(name).Unreadable() {
+			return event.Event{}, fmt.Errorf("%w: %s is not a text", provider.ErrMalformed, name)
+		}
 	}
 	payment := &event.Payment{
 		OrderRef:    order.Member("out_trade_no").TextOr(""),
@@ -147,12 +153,14 @@ func (p *Provider) one(ev event.Event, k kind, mapped bool, doc, order provider.
 		Method:      order.Member("trade_type").TextOr(""),
 	}
 	ev.Type, ev.Payment = k.typ, payment
-	if at, ok := timeOf(order.Member("success_time")); ok {
-		ev.OccurredAt = at
-	}
+	setTime(&ev, order.Member("success_time"))
 	var err error
-	if payment.Amount, err = total(order); err != nil {
+	payment.Amount, err = total(order)
+	if err != nil && ev.Type == event.PaymentSucceeded {
 		return event.Event{}, err
+	}
+	if err != nil { // Of a refund or a failure it decides nothing.
+		ev.LeftOut = append(ev.LeftOut, event.LeftOutAmount)
 	}
 	if k.refund() {
 		return refund(ev, order)
@@ -177,12 +185,12 @@ func (k kind) agrees(order provider.Value) bool {
 
 // refund fills in what a refund notice says.
 func refund(ev event.Event, doc provider.Value) (event.Event, error) {
-	amount, err := money(doc, "/amount/refund", "")
+	amount, err := money(doc, "/amount/refund")
 	if err != nil {
 		return event.Event{}, err
 	}
 	ev.Refund = &event.Refund{
-		OrderRef:    doc.Member("out_refund_no").TextOr(""),
+		OrderRef:    beside(&ev, doc.Member("out_refund_no"), event.LeftOutRefundOrderRef),
 		ProviderRef: doc.Member("refund_id").TextOr(""),
 		Amount:      amount,
 	}
@@ -195,32 +203,53 @@ func refund(ev event.Event, doc provider.Value) (event.Event, error) {
 
 // total is the amount of the order. Combined orders have a name of their own for it.
 func total(order provider.Value) (*event.Money, error) {
-	code := order.At("/amount/currency").TextOr("")
-	m, err := money(order, "/amount/total", code)
+	m, err := money(order, "/amount/total")
 	if m == nil && err == nil {
-		m, err = money(order, "/amount/total_amount", code)
+		m, err = money(order, "/amount/total_amount")
 	}
 	return m, err
 }
 
-// money reads an integer in the smallest unit; nil where there is none.
-func money(v provider.Value, pointer, code string) (*event.Money, error) {
-	number := v.At(pointer)
-	if !number.Exists() || number.Kind() == provider.Null {
+// money reads an integer in the smallest unit; nil where there is none. Its currency
+// stands beside it, if anywhere: notices from outside of China name theirs, refunds too.
+func money(v provider.Value, pointer string) (*event.Money, error) {
+	number, code := v.At(pointer), v.At("/amount/currency")
+	if number.Kind() <= provider.Null {
 		return nil, nil //nolint:nilnil // An amount that is not told is nil in the event.
 	}
-	if code == "" {
-		code = currency
+	if code.Unreadable() {
+		return nil, fmt.Errorf("%w: the currency is not a text", provider.ErrMalformed)
 	}
 	minor, ok := number.Int64()
 	if !ok || minor < 0 {
 		return nil, fmt.Errorf("%w: %s is not an amount", provider.ErrMalformed, pointer)
 	}
-	m, err := event.FromMinor(minor, code)
+	m, err := event.FromMinor(minor, cmp.Or(code.TextOr(""), currency))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", provider.ErrMalformed, pointer, err)
 	}
 	return &m, nil
+}
+
+// beside reads a text that decides nothing. One that cannot be read is left out.
+func beside(ev *event.Event, v provider.Value, field string) string {
+	if v.Unreadable() {
+		ev.LeftOut = append(ev.LeftOut, field)
+	}
+	return v.TextOr("")
+}
+
+// setTime takes a time where there is one.
+func setTime(ev *event.Event, v provider.Value) {
+	if v.Kind() <= provider.Null {
+		return
+	}
+	at, err := time.Parse(time.RFC3339, v.TextOr(""))
+	if err != nil {
+		ev.LeftOut = append(ev.LeftOut, event.LeftOutOccurredAt)
+		return
+	}
+	ev.OccurredAt = at.UTC().Truncate(time.Millisecond)
 }
 
 // firstText returns the first of the members that is a text and not empty.
@@ -231,13 +260,4 @@ func firstText(v provider.Value, names ...string) (string, bool) {
 		}
 	}
 	return "", false
-}
-
-// timeOf reads an RFC 3339 time; false when it is absent or not one.
-func timeOf(v provider.Value) (time.Time, bool) {
-	at, err := time.Parse(time.RFC3339, v.TextOr(""))
-	if err != nil {
-		return time.Time{}, false
-	}
-	return at.UTC().Truncate(time.Millisecond), true
 }

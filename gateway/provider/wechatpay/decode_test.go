@@ -1,6 +1,7 @@
 package wechatpay_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -144,6 +145,10 @@ func TestMalformedNotices(t *testing.T) {
 		{"an amount too large", "TRANSACTION.SUCCESS", paid(amount(1e30))},
 		{"a currency nobody has", "TRANSACTION.SUCCESS", paid(object{"amount": object{"total": 1, "currency": "RENMINBI"}})},
 		{"no transaction", "TRANSACTION.SUCCESS", paid(object{"transaction_id": nil})},
+		{"a currency that is a number", "TRANSACTION.SUCCESS", paid(object{"amount": object{"total": 1, "currency": 156}})},
+		{"a currency that Unicode makes one", "TRANSACTION.SUCCESS", paid(object{"amount": object{"total": 1, "currency": "uſd"}})},
+		{"a refund in a currency that is a number", "REFUND.SUCCESS", returned(object{"amount": object{"total": 8800, "refund": 800, "currency": 156}})},
+		{"an order that is a number", "TRANSACTION.SUCCESS", paid(object{"out_trade_no": 7})},
 		{"a refund of nothing", "REFUND.SUCCESS", returned(object{"amount": object{"total": 8800}})},
 		{"a refund without an id", "REFUND.SUCCESS", returned(object{"refund_id": nil})},
 		{"a stuck refund without an id", "REFUND.ABNORMAL", returned(object{"refund_id": nil, "refund_status": "ABNORMAL"})},
@@ -152,6 +157,44 @@ func TestMalformedNotices(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p, s := account(t, options(t))
 			malformed(t, p, callback(t, s, envelope(t, c.eventType, c.plain)))
+		})
+	}
+}
+
+// decoded is the one event of a notice.
+func decoded(t *testing.T, word string, plain object) event.Event {
+	t.Helper()
+	p, s := account(t, options(t))
+	return believed(t, p, callback(t, s, envelope(t, word, plain)))[0].Event
+}
+
+// TestRefundInAnotherCurrency: notices from outside of China name theirs.
+func TestRefundInAnotherCurrency(t *testing.T) {
+	amount := object{"total": 8800, "currency": "HKD", "refund": 800, "payer_total": 8700, "payer_refund": 790, "payer_currency": "CNY"}
+	e := decoded(t, "REFUND.SUCCESS", returned(object{"amount": amount}))
+	if e.Refund.Amount.String() != "8.00 HKD" || e.Payment.Amount.String() != "88.00 HKD" {
+		t.Errorf("refunded %s of %s", e.Refund.Amount, e.Payment.Amount)
+	}
+}
+
+// TestLeftOut: a field beside the matter costs only itself.
+func TestLeftOut(t *testing.T) {
+	for _, c := range []struct {
+		name, word string
+		notice     object
+		want       event.Type
+		left       string
+	}{
+		{"a time that is none", "TRANSACTION.SUCCESS", paid(object{"success_time": "today"}), event.PaymentSucceeded, event.LeftOutOccurredAt},
+		{"the name of a refund", "REFUND.SUCCESS", returned(object{"out_refund_no": 7}), event.RefundSucceeded, event.LeftOutRefundOrderRef},
+		{"what was paid, in a refund", "REFUND.SUCCESS", returned(object{"amount": object{"total": "8800", "refund": 800}}), event.RefundSucceeded, event.LeftOutAmount},
+		{"what was not paid", "TRANSACTION.FAIL", paid(object{"trade_state": "PAY_FAIL", "amount": object{"total": 1.5}}), event.PaymentFailed, event.LeftOutAmount},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := decoded(t, c.word, c.notice)
+			if e.Type != c.want || strings.Join(e.LeftOut, " ") != c.left {
+				t.Errorf("%s without %v, want %s without %s", e.Type, e.LeftOut, c.want, c.left)
+			}
 		})
 	}
 }

@@ -93,6 +93,15 @@ func (r *keyring) digests() [][sha256.Size]byte {
 	return out
 }
 
+// periods are when each of the keys may be used.
+func (r *keyring) periods() []provider.Period {
+	var out []provider.Period
+	for _, serial := range r.serials {
+		out = append(out, r.bySerial[serial][0].Period())
+	}
+	return out
+}
+
 // Serial is how callbacks name a platform certificate: its serial number in
 // upper-case hex, two digits a byte.
 func Serial(cert *x509.Certificate) string { return fmt.Sprintf("%X", cert.SerialNumber.Bytes()) }

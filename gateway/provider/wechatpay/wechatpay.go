@@ -188,5 +188,5 @@ func fail(status int, message string) provider.Reply {
 
 // Identity implements provider.Provider.
 func (p *Provider) Identity() provider.Identity {
-	return provider.Identity{Keys: p.keys.digests(), Merchant: p.options.MchID}
+	return provider.Identity{Keys: p.keys.digests(), Merchant: p.options.MchID, Periods: p.keys.periods()}
 }
