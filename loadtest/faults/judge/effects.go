@@ -113,7 +113,7 @@ func (c *court) whole(order string) bool {
 	return !slices.ContainsFunc(c.orders[order], func(f *fact) bool { return c.destroyed(f.event) })
 }
 
-// want is what an order's facts come to: canonical-event.md §6.
+// want is what an order's facts come to: docs/event.md.
 func (c *court) want(order string) (status string, captured, refunded int) {
 	stage := map[string]bool{}
 	for _, f := range c.orders[order] {

@@ -128,7 +128,7 @@ type court struct {
 // unmapped is the type of what is authentic, and nothing that is known.
 const unmapped = "unmapped"
 
-// eventID is canonical-event.md §5: the digest of provider, account and the provider's
+// eventID is docs/event.md, "Identity": the digest of provider, account and the provider's
 // own id.
 func eventID(provider, account, id string) string {
 	sum := sha256.Sum256([]byte(provider + "\x1f" + account + "\x1f" + id))

@@ -154,7 +154,7 @@ func (w *world) redis(args ...any) string {
 	return s
 }
 
-// id is what paybell calls the event of a provider's id: canonical-event.md §5, worded
+// id is what paybell calls the event of a provider's id: docs/event.md, "Identity", worded
 // once more than in the judge.
 func id(msg string) string {
 	sum := sha256.Sum256([]byte(strings.Join([]string{"standardwebhooks", "standard", msg}, "\x1f")))
