@@ -37,12 +37,14 @@ func (k configCheckCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return startError(err)
 	}
-	warnings, err := app.CheckKeys(accounts, time.Now())
-	for _, w := range warnings {
-		fmt.Fprintf(os.Stderr, "warning: %s\n", w)
-	}
-	if err != nil {
-		return badConfig(err)
+	if roles[k.For].Gateway {
+		warnings, err := app.CheckKeys(accounts, time.Now())
+		for _, w := range warnings {
+			fmt.Fprintf(os.Stderr, "warning: %s\n", w)
+		}
+		if err != nil {
+			return badConfig(err)
+		}
 	}
 	_, err = fmt.Fprintf(os.Stdout, "configuration is good for paybell %s: %d accounts\n", k.For, len(accounts))
 	return err

@@ -101,7 +101,7 @@ func (h *HMAC) Digests() [][sha256.Size]byte {
 func (h *HMAC) Periods() []Period {
 	out := make([]Period, 0, len(h.keys))
 	for _, k := range h.keys {
-		out = append(out, Period{k.secret.Name, k.secret.NotBefore, k.secret.NotAfter})
+		out = append(out, Period{Name: k.secret.Name, NotBefore: k.secret.NotBefore, NotAfter: k.secret.NotAfter})
 	}
 	return out
 }

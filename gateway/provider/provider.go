@@ -99,6 +99,9 @@ type Period struct {
 	// Name is what evidence calls the key.
 	Name                string
 	NotBefore, NotAfter time.Time
+	// Decrypts tells a key that opens callbacks from those that verify them: an account
+	// that has such keys needs one of each.
+	Decrypts bool
 }
 
 // Holds reports whether the key may be used at t.

@@ -42,7 +42,9 @@ type RSAKey struct {
 func (k RSAKey) ValidAt(t time.Time) bool { return k.Period().Holds(t) }
 
 // Period is when the key may be used.
-func (k RSAKey) Period() Period { return Period{k.Name, k.NotBefore, k.NotAfter} }
+func (k RSAKey) Period() Period {
+	return Period{Name: k.Name, NotBefore: k.NotBefore, NotAfter: k.NotAfter}
+}
 
 // Digest is the SHA-256 of the key's SPKI form, for Identity.
 func (k RSAKey) Digest() [sha256.Size]byte {

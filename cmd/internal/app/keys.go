@@ -41,18 +41,19 @@ func CheckKeys(accounts []gateway.Account, now time.Time) (warnings []KeyWarning
 	var errs []error
 	for _, a := range accounts {
 		periods := a.Provider.Identity().Periods
-		usable := 0
+		there, usable := map[bool]bool{}, map[bool]bool{} // By whether the key decrypts.
 		for _, p := range periods {
-			if p.Holds(now) {
-				usable++
-			}
+			there[p.Decrypts] = true
+			usable[p.Decrypts] = usable[p.Decrypts] || p.Holds(now)
 			if !p.NotAfter.IsZero() && p.NotAfter.Before(now.Add(expiryNotice)) {
 				warnings = append(warnings, KeyWarning{a.Name, p.Name, p.NotAfter, !now.Before(p.NotAfter)})
 			}
 		}
-		if len(periods) > 0 && usable == 0 {
-			errs = append(errs, fmt.Errorf("accounts.%s.options: none of its %d keys may be used now, so that every callback would be refused; configure one that is valid",
-				a.Name, len(periods)))
+		for decrypts, purpose := range map[bool]string{false: "verify", true: "decrypt"} {
+			if there[decrypts] && !usable[decrypts] {
+				errs = append(errs, fmt.Errorf("accounts.%s.options: none of its keys that %s callbacks may be used now, so that every callback would be refused; configure one that is valid",
+					a.Name, purpose))
+			}
 		}
 	}
 	return warnings, errors.Join(errs...)

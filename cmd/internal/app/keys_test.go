@@ -40,6 +40,7 @@ func TestKeysThatEnd(t *testing.T) {
 		{"ended", []provider.Period{until("cert", -day)}, []string{"cert ended"}, true},
 		{"ends now", []provider.Period{until("cert", 0)}, []string{"cert ended"}, true},
 		{"not yet valid", []provider.Period{{Name: "next", NotBefore: now.Add(day)}}, nil, true},
+		{"the one that decrypts ended", []provider.Period{{Name: "public"}, {Name: "apiv3", NotAfter: now.Add(-day), Decrypts: true}}, []string{"apiv3 ended"}, true},
 		{"no keys at all is another check's", nil, nil, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -188,5 +188,9 @@ func fail(status int, message string) provider.Reply {
 
 // Identity implements provider.Provider.
 func (p *Provider) Identity() provider.Identity {
-	return provider.Identity{Keys: p.keys.digests(), Merchant: p.options.MchID, Periods: p.keys.periods()}
+	periods := p.keys.periods()
+	for _, k := range p.openers {
+		periods = append(periods, provider.Period{Name: k.name, NotBefore: k.notBefore, NotAfter: k.notAfter, Decrypts: true})
+	}
+	return provider.Identity{Keys: p.keys.digests(), Merchant: p.options.MchID, Periods: periods}
 }
