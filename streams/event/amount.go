@@ -28,11 +28,6 @@ func (a amount) String() string {
 	return string(appendDecimal(buf[:0], a.unscaled, int(a.exponent)))
 }
 
-// MarshalText implements encoding.TextMarshaler.
-func (a amount) MarshalText() ([]byte, error) {
-	return appendDecimal(nil, a.unscaled, int(a.exponent)), nil
-}
-
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (a *amount) UnmarshalText(text []byte) error {
 	_, fraction, _ := strings.Cut(string(text), ".")

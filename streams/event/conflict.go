@@ -1,9 +1,6 @@
 package event
 
-import (
-	"maps"
-	"slices"
-)
+import "slices"
 
 // Disagreement names why a person, or a query to the provider, should look at an
 // order. The list is closed: it is a metric label.
@@ -47,57 +44,55 @@ const (
 // order, as Status is: a disagreement that later events explain is listed no more.
 func (o *Order) Conflicts() []Disagreement { return slices.Clone(o.view().conflicts) }
 
+// disagreements is a set of them.
+type disagreements []Disagreement
+
+func (f *disagreements) add(d Disagreement, is bool) {
+	if is && !slices.Contains(*f, d) {
+		*f = append(*f, d)
+	}
+}
+
 func (s *state) conflicts(v *view, all []*books) []Disagreement {
-	found := make(map[Disagreement]bool)
-	found[ConflictCap] = s.Capped
-	found[ConflictNegativeAmount] = s.Negative
-	found[ConflictCustomer] = len(s.Customers) > 1
-	found[ConflictUnreadable] = slices.ContainsFunc(s.Unreadable, func(field string) bool {
+	var found disagreements
+	found.add(ConflictCap, s.Capped)
+	found.add(ConflictNegativeAmount, s.Negative)
+	found.add(ConflictCustomer, len(s.Customers) > 1)
+	found.add(ConflictUnreadable, slices.ContainsFunc(s.Unreadable, func(field string) bool {
 		return field != LeftOutCustomerRef || len(s.Customers) == 0
-	})
-	found[ConflictOverRefunded] = !v.captured.isZero() && v.refunded.compare(v.captured) > 0
+	}))
+	found.add(ConflictOverRefunded, !v.captured.isZero() && v.refunded.compare(v.captured) > 0)
 	if v.currency != "" {
 		for _, s := range [...]sum{v.captured, v.refunded, v.lost} {
-			if _, fits := s.money(v.currency); !fits {
-				found[ConflictOverflow] = true
-			}
+			found.add(ConflictOverflow, !s.fits(v.currency))
 		}
+		s.eachCurrency(func(currency string) { found.add(ConflictCurrency, currency != v.currency) })
 	}
-	s.eachCurrency(func(currency string) {
-		if currency != v.currency {
-			found[ConflictCurrency] = v.currency != ""
-		}
-	})
 	paying := 0
 	for _, b := range all {
 		paying += b.paying()
+		s.paidAndClosed(b, &found)
+		b.disagreements(&found)
 	}
-	found[ConflictDoublePayment] = paying > 1
-	for n, name := range slices.Sorted(maps.Keys(s.Accounts)) {
-		s.paidAndClosed(s.Accounts[name], all[n], found)
-		s.Accounts[name].disagreements(all[n], found)
-	}
-	maps.DeleteFunc(found, func(_ Disagreement, is bool) bool { return !is })
-	return slices.Sorted(maps.Keys(found))
+	found.add(ConflictDoublePayment, paying > 1)
+	slices.Sort(found)
+	return found
 }
 
 // paidAndClosed looks for a payment that took money and was closed under the same name:
 // an invoice that is paid in another way closes its intent. A closing without a name is
 // one of this account's payments, if money was taken before it.
-func (s *state) paidAndClosed(l *ledger, b *books, found map[Disagreement]bool) {
+func (s *state) paidAndClosed(b *books, found *disagreements) {
+	l := b.of
 	closing := latest(s.Unnamed.Closed, l.Attempts[""].Closed)
 	after := closing == unknownMoment || closing != 0 && closing > s.firstPaid()
 	for _, p := range b.payments {
 		closed := after || slices.ContainsFunc(p.names, func(name string) bool {
 			return name != "" && l.Attempts[name].Closed != 0 && l.took(name)
 		})
-		if p.taken && closed && !p.refundKnown && !b.refundOfNone {
-			found[ConflictPaidAndClosed] = true
-		}
+		found.add(ConflictPaidAndClosed, p.taken && closed && !p.refundKnown && !b.refundOfNone)
 	}
-	if len(l.CapturedTotals[""]) > 0 && after && !b.refundOfNone {
-		found[ConflictPaidAndClosed] = true
-	}
+	found.add(ConflictPaidAndClosed, len(l.CapturedTotals[""]) > 0 && after && !b.refundOfNone)
 }
 
 // took reports whether money was told to be taken under that very name.
@@ -121,37 +116,28 @@ func (s *state) firstPaid() moment {
 }
 
 // disagreements adds those that one account's own words hold.
-func (l *ledger) disagreements(b *books, found map[Disagreement]bool) {
+func (b *books) disagreements(found *disagreements) {
+	l := b.of
 	for _, known := range l.Captures {
-		if len(known) == 0 && len(l.CapturedTotals) == 0 {
-			found[ConflictMissingAmount] = true
-		}
+		found.add(ConflictMissingAmount, len(known) == 0 && len(l.CapturedTotals) == 0)
 		for _, set := range known {
-			if len(set) > 1 {
-				found[ConflictAmount] = true
-			}
+			found.add(ConflictAmount, len(set) > 1)
 		}
 	}
 	for id, set := range l.Refunds {
-		if undecided(set, refundSucceeded, refundFailed) {
-			found[ConflictTwoWay] = true
-		}
-		if differ(set) {
-			found[ConflictAmount] = true
-		}
+		found.add(ConflictTwoWay, undecided(set, refundSucceeded, refundFailed))
+		found.add(ConflictAmount, differ(set))
 		_, currency := visibleAmount(set)
 		switch {
 		case currency != "":
 		case visible(set) == refundSucceeded && len(l.RefundedTotals) == 0,
 			visible(set) == refundFailed && l.totalUntil(b, id, set[0].At): // How much of the total it was is not known.
-			found[ConflictMissingAmount] = true
+			found.add(ConflictMissingAmount, true)
 		}
 	}
 	for _, set := range l.Disputes {
 		// The amount in dispute may change while it lasts: that is no disagreement.
-		if undecided(set, disputeWon, disputeLost) {
-			found[ConflictTwoWay] = true
-		}
+		found.add(ConflictTwoWay, undecided(set, disputeWon, disputeLost))
 	}
 }
 

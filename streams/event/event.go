@@ -185,23 +185,33 @@ func (e *Event) OrderRef() string {
 // the callback carries; failing that the provider's reference of the original
 // payment, so that a refund without an order reference follows its payment's
 // other such events; failing that the event itself. It is always valid UTF-8.
-func (e *Event) OrderingKey() string { return validText(e.orderingKey()) }
+func (e *Event) OrderingKey() string {
+	kind, ref := e.ordering()
+	return validText(e.Namespace + kind + ref)
+}
 
-func (e *Event) orderingKey() string {
+// appendOrderingKey appends the ordering key, as valid as the event's own texts.
+func (e *Event) appendOrderingKey(b []byte) []byte {
+	kind, ref := e.ordering()
+	return append(append(append(b, e.Namespace...), kind...), ref...)
+}
+
+// ordering is what stands in the ordering key behind the namespace.
+func (e *Event) ordering() (kind, ref string) {
 	if p := e.Payment; p != nil {
 		switch {
 		case p.OrderRef != "":
-			return e.Namespace + "/order/" + p.OrderRef
+			return "/order/", p.OrderRef
 		case p.ParentRef != "":
-			return e.Namespace + "/ref/" + p.ParentRef
+			return "/ref/", p.ParentRef
 		case p.ProviderRef != "":
-			return e.Namespace + "/ref/" + p.ProviderRef
+			return "/ref/", p.ProviderRef
 		}
 	}
 	if e.Stock != nil && e.Stock.SKU != "" {
-		return e.Namespace + "/sku/" + e.Stock.SKU
+		return "/sku/", e.Stock.SKU
 	}
-	return e.Namespace + "/event/" + e.ID
+	return "/event/", e.ID
 }
 
 // MovesMoney reports whether the event may change an order or a points balance:

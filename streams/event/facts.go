@@ -70,13 +70,14 @@ func (e *Event) Facts() Facts {
 }
 
 // String is the fingerprint as 16 lower-case hex digits.
-func (f Facts) String() string {
-	const digits = "0123456789abcdef"
-	var b [16]byte
-	for i := range b {
-		b[i] = digits[f>>(60-4*i)&0xF]
+func (f Facts) String() string { return string(f.append(make([]byte, 0, 16))) }
+
+// append appends what String returns.
+func (f Facts) append(b []byte) []byte {
+	for shift := 60; shift >= 0; shift -= 4 {
+		b = append(b, hexDigits[f>>shift&0xF])
 	}
-	return string(b[:])
+	return b
 }
 
 // ParseFacts reads what String wrote.
@@ -104,7 +105,14 @@ func appendMoney(b []byte, m *Money) []byte {
 		// No constructor makes such Money; it still has to be told from any other.
 		return appendNetstring(b, m.Currency+" "+strconv.FormatInt(m.Minor, 10)+"e-"+strconv.Itoa(m.Exponent))
 	}
-	return appendNetstring(b, m.Currency+" "+amountOf(*m).String())
+	var buf [decimalLen + 8]byte
+	a := amountOf(*m)
+	text := append(append(buf[:0], validText(m.Currency)...), ' ')
+	text = appendDecimal(text, a.unscaled, int(a.exponent))
+	b = strconv.AppendInt(b, int64(len(text)), 10)
+	b = append(b, ':')
+	b = append(b, text...)
+	return append(b, ',')
 }
 
 func appendCount(b []byte, n *int64) []byte {

@@ -330,3 +330,27 @@ func FuzzOrderJSON(f *testing.F) {
 		same(t, "merged with itself", o, again)
 	})
 }
+
+// TestOrderJSONIsThatOfItsTypes holds the JSON that is written by hand to what is read
+// back by reflection, names that have to be escaped included.
+func TestOrderJSONIsThatOfItsTypes(t *testing.T) {
+	odd := rapid.SampledFrom([]string{"", "", "a\"b", `c\d`, "<e>&", "f\u2028g", "h\x01", "汉", "\x80"})
+	rapid.Check(t, func(t *rapid.T) {
+		var o event.Order
+		for _, e := range rapid.SliceOfN(rapid.Custom(drawEvent), 0, 12).Draw(t, "events") {
+			e.Merchant.CustomerRef += odd.Draw(t, "customer's")
+			e.Account += odd.Draw(t, "account's")
+			e.Payment.ProviderRef += odd.Draw(t, "payment's")
+			e.ProviderEvent.Type += odd.Draw(t, "word's")
+			o.Apply(&e)
+		}
+		want, err := event.ReflectedJSON(&o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := o.MarshalJSON()
+		if err != nil || string(got) != string(want) {
+			t.Fatalf("JSON = %s, %v, want %s", got, err, want)
+		}
+	})
+}

@@ -129,8 +129,7 @@ func (v *view) money(s sum) Money {
 	if v.currency == "" {
 		return Money{}
 	}
-	m, _ := s.money(v.currency)
-	return m
+	return s.money(v.currency)
 }
 
 // currency is the order's: that of the earliest capture, so that a stray amount

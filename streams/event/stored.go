@@ -100,7 +100,10 @@ func momentOf(m *mark) moment {
 
 // MarshalJSON implements json.Marshaler. Equal orders have equal JSON. Store it as
 // text: a JSON column of a database may write it differently.
-func (o Order) MarshalJSON() ([]byte, error) { return json.Marshal(store(o.s)) }
+func (o Order) MarshalJSON() ([]byte, error) {
+	out := store(o.s)
+	return out.appendJSON(make([]byte, 0, 512)), nil
+}
 
 // UnmarshalJSON implements json.Unmarshaler. It replaces o.
 func (o *Order) UnmarshalJSON(text []byte) error {
@@ -125,13 +128,13 @@ type storedLedger struct {
 	LargestRefundedTotals map[string]totals `json:"refunded_totals,omitempty"`
 }
 
-// MarshalJSON implements json.Marshaler.
-func (l *ledger) MarshalJSON() ([]byte, error) {
-	out := storedLedger{plainLedger: (*plainLedger)(l)}
+// largestRefundedTotals are the largest totals told of each payment.
+func (l *ledger) largestRefundedTotals() map[string]totals {
+	if len(l.RefundedTotals) == 0 {
+		return nil
+	}
+	out := make(map[string]totals, len(l.RefundedTotals))
 	for payment, byCurrency := range l.RefundedTotals {
-		if out.LargestRefundedTotals == nil {
-			out.LargestRefundedTotals = map[string]totals{}
-		}
 		largest := totals{}
 		for currency, told := range byCurrency {
 			for a := range told {
@@ -140,9 +143,9 @@ func (l *ledger) MarshalJSON() ([]byte, error) {
 				}
 			}
 		}
-		out.LargestRefundedTotals[payment] = largest
+		out[payment] = largest
 	}
-	return json.Marshal(out)
+	return out
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -195,9 +198,6 @@ func (s stage) String() string {
 		return "none"
 	}
 }
-
-// MarshalText implements encoding.TextMarshaler.
-func (s stage) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (s *stage) UnmarshalText(text []byte) error {

@@ -93,24 +93,33 @@ func (s sum) scaled() *big.Int {
 }
 
 // money returns the sum with the currency's ISO exponent, or the smallest larger one
-// that keeps it exact. A sum that does not fit int64 becomes the largest amount that
-// does, and fits is false.
-func (s sum) money(currency string) (m Money, fits bool) {
-	exponent := Exponent(currency)
-	for s.fraction%powers[maxExponent-exponent] != 0 {
-		exponent++
-	}
-	n := int64(math.MaxInt64)
-	over, minor := bits.Mul64(s.lo, powers[exponent])
-	minor, carry := bits.Add64(minor, s.fraction/powers[maxExponent-exponent], 0)
-	if fits = s.hi == 0 && over == 0 && carry == 0 && minor <= math.MaxInt64; fits {
-		n = int64(minor) //nolint:gosec // It fits: that was asked just now.
-	}
+// that keeps it exact. A sum that does not fit int64 becomes the largest amount that does.
+func (s sum) money(currency string) Money {
+	n, exponent, _ := s.minor(currency)
 	var buf [decimalLen]byte
 	return Money{
 		Value:    string(appendDecimal(buf[:0], n, exponent)),
 		Minor:    n,
 		Exponent: exponent,
 		Currency: currency,
-	}, fits
+	}
+}
+
+// fits reports whether money returns all of the sum.
+func (s sum) fits(currency string) bool {
+	_, _, fits := s.minor(currency)
+	return fits
+}
+
+func (s sum) minor(currency string) (n int64, exponent int, fits bool) {
+	exponent = Exponent(currency)
+	for s.fraction%powers[maxExponent-exponent] != 0 {
+		exponent++
+	}
+	over, minor := bits.Mul64(s.lo, powers[exponent])
+	minor, carry := bits.Add64(minor, s.fraction/powers[maxExponent-exponent], 0)
+	if s.hi != 0 || over != 0 || carry != 0 || minor > math.MaxInt64 {
+		return math.MaxInt64, exponent, false
+	}
+	return int64(minor), exponent, true
 }

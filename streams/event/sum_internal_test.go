@@ -43,7 +43,7 @@ func TestSumsAreExact(t *testing.T) {
 		if got := s.less(u).scaled(); got.Cmp(want) != 0 {
 			t.Fatalf("%s less %s is %s, want %s", m, n, got, want)
 		}
-		shown, fits := s.money("CNY")
+		shown, fits := s.money("CNY"), s.fits("CNY")
 		back := new(big.Int).Mul(big.NewInt(shown.Minor), new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(maxExponent-shown.Exponent)), nil))
 		if fits != (back.Cmp(m) == 0) || !fits && shown.Minor != math.MaxInt64 || shown.Validate() != nil {
 			t.Fatalf("%s is shown as %s, fits %v", m, shown, fits)

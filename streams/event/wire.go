@@ -1,10 +1,11 @@
 package event
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -25,183 +26,290 @@ const (
 	FieldItem     = "item"     // Record.Item, in the others
 )
 
+// names are the fields of an entry in the order in which they are written. The last
+// place is FieldRaw's or FieldItem's.
+var names = [...]string{
+	FieldSchema, FieldID, FieldType, FieldAccount, FieldOrder, FieldKey, FieldFacts, FieldEvent, FieldEvidence, FieldRaw,
+}
+
+// Places in names and in Wire.Values.
+const (
+	atSchema = iota
+	atID
+	atType
+	atAccount
+	atOrder
+	atKey
+	atFacts
+	atEvent
+	atEvidence
+	atBody
+	fields
+)
+
+// FieldNames returns the names of the fields that all entries have, in the order of
+// Wire.Values.
+func FieldNames() []string { return slices.Clone(names[:atBody]) }
+
+// Wire is the wire form of a record.
+type Wire struct {
+	// Values are those of FieldNames.
+	Values [atBody]string
+	// BodyName is FieldRaw or FieldItem, and Body what it holds: the record's own bytes.
+	BodyName string
+	Body     []byte
+	// Facts are the event's.
+	Facts Facts
+}
+
+// Key is the event's ordering key.
+func (w *Wire) Key() string { return w.Values[atKey] }
+
 // Fields returns the record as field, value, field, value, ready for XADD. Every
 // one is a string. The flat fields are for readers without a JSON parser; what
 // they say is also in the event.
 func (r *Record) Fields() ([]any, error) {
-	e := wireEvent(r.Event)
-	if err := e.check(); err != nil {
+	w, err := r.Wire()
+	if err != nil {
 		return nil, err
 	}
-	event, err := encode(&e)
-	if err != nil {
-		return nil, fmt.Errorf("%w: event: %w", ErrRecord, err)
+	out := make([]any, 0, 2*fields)
+	for i, value := range w.Values {
+		out = append(out, names[i], value)
 	}
-	evidence, err := encode(wireEvidence(r.Evidence))
-	if err != nil {
-		return nil, fmt.Errorf("%w: evidence: %w", ErrRecord, err)
+	return append(out, w.BodyName, string(w.Body)), nil
+}
+
+// scratch are the buffers that JSON is written to before its size is known.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxScratch is how large a buffer may be to be kept.
+const maxScratch = 64 << 10
+
+// Wire returns the record in its wire form.
+func (r *Record) Wire() (Wire, error) {
+	e := &r.Event
+	if err := e.Check(); err != nil {
+		return Wire{}, err
 	}
-	body, bytes := FieldRaw, r.Raw
+	w := Wire{BodyName: FieldRaw, Body: r.Raw, Facts: e.Facts()}
 	if e.Raw.Index > 0 {
-		body, bytes = FieldItem, r.Item
+		w.BodyName, w.Body = FieldItem, r.Item
 	}
-	return []any{
-		FieldSchema, Schema,
-		FieldID, validText(e.ID),
-		FieldType, validText(string(e.Type)),
-		FieldAccount, validText(e.Account),
-		FieldOrder, validText(e.OrderRef()),
-		FieldKey, e.OrderingKey(),
-		FieldFacts, e.Facts().String(),
-		FieldEvent, event,
-		FieldEvidence, evidence,
-		body, string(bytes),
-	}, nil
+	pooled := scratch.Get().(*[]byte) //nolint:errcheck // nothing else is put in
+	b := appendEvent((*pooled)[:0], e)
+	event := len(b)
+	b = appendEvidence(b, &r.Evidence)
+	evidence := len(b)
+	b = e.appendOrderingKey(b)
+	key := len(b)
+	b = w.Facts.append(b)
+	// One piece of memory for all that is made: the fields live and die together.
+	made := string(b)
+	if cap(b) <= maxScratch {
+		*pooled = b
+		scratch.Put(pooled)
+	}
+	w.Values = [...]string{
+		atSchema:   Schema,
+		atID:       validText(e.ID),
+		atType:     validText(string(e.Type)),
+		atAccount:  validText(e.Account),
+		atOrder:    validText(e.OrderRef()),
+		atKey:      validText(made[evidence:key]),
+		atFacts:    made[key:],
+		atEvent:    made[:event],
+		atEvidence: made[event:evidence],
+	}
+	return w, nil
 }
 
 // ParseRecord reads what Fields wrote. It ignores fields it does not know, and
 // refuses an unknown schema (ErrSchema) and fields that are missing or contradict
 // each other (ErrRecord).
 func ParseRecord(fields map[string]string) (Record, error) {
-	var w wire
+	var in entry
 	for name, value := range fields {
-		if err := w.set(name, value); err != nil {
+		if err := in.set(name, value); err != nil {
 			return Record{}, err
 		}
 	}
-	return w.record()
+	return in.record()
 }
 
 // ParseRecordPairs is ParseRecord for field, value, field, value. A field that
 // comes twice is refused.
 func ParseRecordPairs(pairs []string) (Record, error) {
 	if len(pairs)%2 != 0 {
-		return Record{}, fmt.Errorf("%w: a field without a value", ErrRecord)
+		return Record{}, errOdd
 	}
-	var w wire
+	var in entry
 	for i := 0; i < len(pairs); i += 2 {
-		if err := w.set(pairs[i], pairs[i+1]); err != nil {
+		if err := in.set(pairs[i], pairs[i+1]); err != nil {
 			return Record{}, err
 		}
 	}
-	return w.record()
+	return in.record()
 }
 
 // ParseRecordValues is ParseRecordPairs for values as a Redis client returns them
 // from a script, and as Fields does: strings or byte slices.
 func ParseRecordValues(pairs []any) (Record, error) {
-	text := make([]string, len(pairs))
-	for i, v := range pairs {
-		switch v := v.(type) {
-		case string:
-			text[i] = v
-		case []byte:
-			text[i] = string(v)
-		default:
-			return Record{}, fmt.Errorf("%w: a field is a %T", ErrRecord, v)
+	if len(pairs)%2 != 0 {
+		return Record{}, errOdd
+	}
+	var in entry
+	for i := 0; i < len(pairs); i += 2 {
+		name, err := textOf(pairs[i])
+		if err != nil {
+			return Record{}, err
+		}
+		value, err := textOf(pairs[i+1])
+		if err != nil {
+			return Record{}, err
+		}
+		if err := in.set(name, value); err != nil {
+			return Record{}, err
 		}
 	}
-	return ParseRecordPairs(text)
+	return in.record()
 }
 
-// wire holds the fields of one entry while they are read.
-type wire struct {
-	schema, id, typ, account, order, key, facts, event, evidence, raw, item *string
-}
+var errOdd = fmt.Errorf("%w: a field without a value", ErrRecord)
 
-func (w *wire) set(name, value string) error {
-	var at **string
-	switch name {
-	case FieldSchema:
-		at = &w.schema
-	case FieldID:
-		at = &w.id
-	case FieldType:
-		at = &w.typ
-	case FieldAccount:
-		at = &w.account
-	case FieldOrder:
-		at = &w.order
-	case FieldKey:
-		at = &w.key
-	case FieldFacts:
-		at = &w.facts
-	case FieldEvent:
-		at = &w.event
-	case FieldEvidence:
-		at = &w.evidence
-	case FieldRaw:
-		at = &w.raw
-	case FieldItem:
-		at = &w.item
+func textOf(v any) (string, error) {
+	switch v := v.(type) {
+	case string:
+		return v, nil
+	case []byte:
+		return string(v), nil
 	default:
+		return "", fmt.Errorf("%w: a field is a %T", ErrRecord, v)
+	}
+}
+
+// entry holds the fields of one entry while they are read: those of names, and item
+// apart from raw.
+type entry struct {
+	values [atItem + 1]string
+	has    [atItem + 1]bool
+}
+
+const atItem = fields
+
+func (in *entry) set(name, value string) error {
+	at := place(name)
+	if at < 0 {
 		return nil
 	}
-	if *at != nil {
+	if in.has[at] {
 		return fmt.Errorf("%w: field %s comes twice", ErrRecord, name)
 	}
-	*at = &value
+	in.values[at], in.has[at] = value, true
 	return nil
 }
 
-func (w *wire) record() (Record, error) {
-	if w.schema == nil {
+// place is where entry keeps a field; negative for one that it does not know.
+func place(name string) int {
+	switch name {
+	case FieldSchema:
+		return atSchema
+	case FieldID:
+		return atID
+	case FieldType:
+		return atType
+	case FieldAccount:
+		return atAccount
+	case FieldOrder:
+		return atOrder
+	case FieldKey:
+		return atKey
+	case FieldFacts:
+		return atFacts
+	case FieldEvent:
+		return atEvent
+	case FieldEvidence:
+		return atEvidence
+	case FieldRaw:
+		return atBody
+	case FieldItem:
+		return atItem
+	default:
+		return -1
+	}
+}
+
+func (in *entry) record() (Record, error) {
+	if !in.has[atSchema] {
 		return Record{}, fmt.Errorf("%w: field schema is missing", ErrRecord)
 	}
-	if *w.schema != Schema {
+	if in.values[atSchema] != Schema {
 		return Record{}, ErrSchema
 	}
-	if w.event == nil || w.evidence == nil {
+	if !in.has[atEvent] || !in.has[atEvidence] {
 		return Record{}, fmt.Errorf("%w: field event or evidence is missing", ErrRecord)
 	}
 	var r Record
-	if err := decode(*w.event, &r.Event); err != nil {
+	if err := decodeEvent(in.values[atEvent], &r.Event); err != nil {
 		return Record{}, fmt.Errorf("%w: event: %w", ErrRecord, err)
 	}
-	if err := decode(*w.evidence, &r.Evidence); err != nil {
+	if err := decodeEvidence(in.values[atEvidence], &r.Evidence); err != nil {
 		return Record{}, fmt.Errorf("%w: evidence: %w", ErrRecord, err)
 	}
-	if r.Event.Schema != Schema {
+	e := &r.Event
+	if e.Schema != Schema {
 		return Record{}, fmt.Errorf("%w: in the event", ErrSchema)
 	}
-	r.Event, r.Evidence = wireEvent(r.Event), wireEvidence(r.Evidence)
-	e := &r.Event
-	if err := e.check(); err != nil {
+	e.timesAsWritten()
+	r.Evidence.asWritten()
+	if err := e.Check(); err != nil {
 		return Record{}, err
 	}
-	for _, flat := range []struct {
-		name  string
-		value *string
-		want  string
-	}{
-		{FieldID, w.id, e.ID},
-		{FieldType, w.typ, string(e.Type)},
-		{FieldAccount, w.account, e.Account},
-		{FieldOrder, w.order, e.OrderRef()},
-		{FieldKey, w.key, e.OrderingKey()},
-		{FieldFacts, w.facts, e.Facts().String()},
-	} {
-		if flat.value == nil {
-			return Record{}, fmt.Errorf("%w: field %s is missing", ErrRecord, flat.name)
+	if err := in.agrees(e); err != nil {
+		return Record{}, err
+	}
+	return r, in.body(&r)
+}
+
+// agrees refuses flat fields that are missing or say something else than the event.
+func (in *entry) agrees(e *Event) error {
+	var key [128]byte // on the stack, where most keys have room
+	var facts [16]byte
+	v := &in.values
+	agrees := [...]bool{
+		atID:      v[atID] == e.ID,
+		atType:    v[atType] == string(e.Type),
+		atAccount: v[atAccount] == e.Account,
+		atOrder:   v[atOrder] == e.OrderRef(),
+		atKey:     v[atKey] == string(e.appendOrderingKey(key[:0])),
+		atFacts:   v[atFacts] == string(e.Facts().append(facts[:0])),
+	}
+	for at := atID; at < len(agrees); at++ {
+		if !in.has[at] {
+			return fmt.Errorf("%w: field %s is missing", ErrRecord, names[at])
 		}
-		if *flat.value != flat.want {
-			return Record{}, fmt.Errorf("%w: field %s disagrees with the event", ErrRecord, flat.name)
+		if !agrees[at] {
+			return fmt.Errorf("%w: field %s disagrees with the event", ErrRecord, names[at])
 		}
 	}
-	return r, w.body(&r)
+	return nil
 }
 
 // body reads raw or item, whichever the event's index asks for.
-func (w *wire) body(r *Record) error {
-	name, here, other, to := FieldRaw, w.raw, w.item, &r.Raw
+func (in *entry) body(r *Record) error {
+	at, other, to := atBody, atItem, &r.Raw
 	if r.Event.Raw.Index > 0 {
-		name, here, other, to = FieldItem, w.item, w.raw, &r.Item
+		at, other, to = atItem, atBody, &r.Item
 	}
-	if here == nil || other != nil {
+	if !in.has[at] || in.has[other] {
+		name := FieldRaw
+		if at == atItem {
+			name = FieldItem
+		}
 		return fmt.Errorf("%w: an entry with index %d carries the field %s alone", ErrRecord, r.Event.Raw.Index, name)
 	}
-	if *here != "" {
-		*to = []byte(*here)
+	if in.values[at] != "" {
+		*to = []byte(in.values[at])
 	}
 	return nil
 }
@@ -225,50 +333,57 @@ func CheckRef(ref string) error {
 	return nil
 }
 
-// references are the texts that name something.
-func (e *Event) references() []string {
-	refs := []string{e.ID, e.ConflictOf, e.ProviderEvent.ID, e.ProviderEvent.Type, e.Merchant.Account, e.Merchant.App, e.Merchant.CustomerRef}
-	if p := e.Payment; p != nil {
-		refs = append(refs, p.OrderRef, p.ProviderRef, p.ParentRef)
-		refs = append(refs, p.RelatedRefs...)
-	}
-	if r := e.Refund; r != nil {
-		refs = append(refs, r.OrderRef, r.ProviderRef)
-	}
-	if d := e.Dispute; d != nil {
-		refs = append(refs, d.ProviderRef)
-	}
-	if s := e.Stock; s != nil {
-		refs = append(refs, s.SKU)
-	}
-	return refs
-}
-
-// check refuses what would make an entry that no reader can use.
-func (e *Event) check() error {
+// Check refuses what would make an entry that no reader can use: it is what Wire and
+// Fields refuse. An event without a schema is of Schema.
+func (e *Event) Check() error {
 	switch {
-	case e.Schema != Schema:
+	case e.Schema != Schema && e.Schema != "":
 		return fmt.Errorf("%w: in the event", ErrSchema)
 	case e.ID == "" || e.Type == "" || e.Account == "":
 		return fmt.Errorf("%w: an event needs an id, a type and an account", ErrRecord)
 	case e.Raw.Index < 0:
 		return fmt.Errorf("%w: negative index", ErrRecord)
 	}
-	for _, ref := range e.references() {
+	if err := checkRefs(e.ID, e.ConflictOf, e.ProviderEvent.ID, e.ProviderEvent.Type, e.Merchant.Account, e.Merchant.App, e.Merchant.CustomerRef); err != nil {
+		return err
+	}
+	if p := e.Payment; p != nil {
+		if err := checkRefs(p.OrderRef, p.ProviderRef, p.ParentRef); err != nil {
+			return err
+		}
+		if err := checkRefs(p.RelatedRefs...); err != nil {
+			return err
+		}
+		if err := checkMoney(p.Amount, p.Captured, p.RefundedTotal); err != nil {
+			return err
+		}
+	}
+	if r := e.Refund; r != nil {
+		if err := errors.Join(checkRefs(r.OrderRef, r.ProviderRef), checkMoney(r.Amount)); err != nil {
+			return err
+		}
+	}
+	if d := e.Dispute; d != nil {
+		if err := errors.Join(checkRefs(d.ProviderRef), checkMoney(d.Amount)); err != nil {
+			return err
+		}
+	}
+	if e.Stock != nil {
+		return CheckRef(e.Stock.SKU)
+	}
+	return nil
+}
+
+func checkRefs(refs ...string) error {
+	for _, ref := range refs {
 		if err := CheckRef(ref); err != nil {
 			return err
 		}
 	}
-	var amounts []*Money
-	if p := e.Payment; p != nil {
-		amounts = append(amounts, p.Amount, p.Captured, p.RefundedTotal)
-	}
-	if e.Refund != nil {
-		amounts = append(amounts, e.Refund.Amount)
-	}
-	if e.Dispute != nil {
-		amounts = append(amounts, e.Dispute.Amount)
-	}
+	return nil
+}
+
+func checkMoney(amounts ...*Money) error {
 	for _, m := range amounts {
 		if m == nil {
 			continue
@@ -280,26 +395,21 @@ func (e *Event) check() error {
 	return nil
 }
 
-// wireEvent returns e with its schema named and its times as they are written.
-func wireEvent(e Event) Event {
-	if e.Schema == "" {
-		e.Schema = Schema
-	}
+// timesAsWritten makes the times what appendEvent writes, whoever wrote them. Only of
+// an event that nobody else has yet.
+func (e *Event) timesAsWritten() {
 	e.OccurredAt, e.ReceivedAt = wireTime(e.OccurredAt), wireTime(e.ReceivedAt)
 	if e.Dispute != nil {
-		d := *e.Dispute
-		d.DueBy = wireTime(d.DueBy)
-		e.Dispute = &d
+		e.Dispute.DueBy = wireTime(e.Dispute.DueBy)
 	}
-	return e
 }
 
-func wireEvidence(v Evidence) Evidence {
+// asWritten is timesAsWritten for evidence.
+func (v *Evidence) asWritten() {
 	v.SignedAt = wireTime(v.SignedAt)
 	if len(v.Headers) == 0 {
 		v.Headers = nil
 	}
-	return v
 }
 
 // wireTime is UTC and whole milliseconds. A time outside the years that RFC 3339
@@ -310,24 +420,4 @@ func wireTime(t time.Time) time.Time {
 		return time.Time{}
 	}
 	return t
-}
-
-// encode writes JSON without escaping for HTML, which is of no use here.
-func encode(v any) (string, error) {
-	var b strings.Builder
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return "", err
-	}
-	return strings.TrimSuffix(b.String(), "\n"), nil
-}
-
-// decode reads JSON. An error about a time would repeat the text that is none.
-func decode(text string, v any) error {
-	err := json.Unmarshal([]byte(text), v)
-	if _, isTime := errors.AsType[*time.ParseError](err); isTime {
-		return errors.New("a time is not RFC 3339")
-	}
-	return err
 }

@@ -18,8 +18,7 @@ func Worth(o *Order, award func(captured Money) int64) int64 {
 	if taken.compare(v.worth.captured) >= 0 {
 		return 0
 	}
-	captured, _ := v.worth.captured.money(v.currency)
-	points := award(captured)
+	points := award(v.worth.captured.money(v.currency))
 	if points <= 0 || taken.isZero() {
 		return max(points, 0)
 	}
