@@ -48,12 +48,16 @@ func (b *backlog) leave(partition int) {
 	b.total.Add(-1)
 }
 
+// add changes the total first: it is never nothing while a partition holds a record.
 func (b *backlog) add(partitions []int, n int64) {
+	b.total.Add(n * int64(len(partitions)))
 	for _, p := range partitions {
 		b.parts[p].Add(n)
 	}
-	b.total.Add(n * int64(len(partitions)))
 }
+
+// empty reports whether no partition holds anything.
+func (b *backlog) empty() bool { return b.total.Load() == 0 }
 
 // mend makes a doubtful count right again. It can while nothing is on its way and all
 // of the journal was looked at: then the count is nothing, save that of stuck

@@ -40,11 +40,14 @@ func (agreeable) Append(context.Context, time.Duration, []event.Record) ([]event
 }
 
 // blank is a response that is thrown away, without a recorder's allocations.
-type blank struct{ header http.Header }
+type blank struct {
+	header http.Header
+	status int
+}
 
 func (b *blank) Header() http.Header         { return b.header }
 func (b *blank) Write(p []byte) (int, error) { return len(p), nil }
-func (b *blank) WriteHeader(int)             {}
+func (b *blank) WriteHeader(status int)      { b.status = status }
 
 // rewound is a body that can be sent again.
 type rewound struct{ bytes.Reader }

@@ -84,14 +84,14 @@ func (g *Gateway) take(ctx context.Context, a *account, cb *provider.Callback) (
 
 	verified, err := a.Provider.Verify(cb)
 	if err != nil {
-		return receipt{}, fmt.Errorf("verify: %w", err)
+		return receipt{}, &stageError{"verify", err}
 	}
 	if verified == nil { // a verifier that says nothing has not said yes
 		return receipt{}, errors.New("gateway: provider verified nothing")
 	}
 	decoded, err := a.Provider.Decode(cb, verified)
 	if _, no := errors.AsType[*provider.Refusal](err); no {
-		return receipt{}, fmt.Errorf("decode: %w", err)
+		return receipt{}, &stageError{"decode", err}
 	}
 	if err == nil && len(decoded) == 0 {
 		err = errNoEvents
@@ -113,6 +113,19 @@ func (g *Gateway) take(ctx context.Context, a *account, cb *provider.Callback) (
 	return done, err
 }
 
+// stageError says in which stage a callback came to its end. Its text is made only when
+// somebody reads it: of a flood of forgeries, hardly ever.
+type stageError struct {
+	stage string
+	err   error
+}
+
+// Error implements error.
+func (e *stageError) Error() string { return e.stage + ": " + e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *stageError) Unwrap() error { return e.err }
+
 // errNoEvents: a provider read a callback and found nothing in it.
 var errNoEvents = errors.New("gateway: callback without events")
 
@@ -122,9 +135,7 @@ var errAppend = errors.New("gateway: append")
 // append waits until every record is durable. A provider that hangs up does not
 // stop it: what is half appended is better finished than left for the resend.
 func (g *Gateway) append(ctx context.Context, a *account, records []event.Record) ([]event.Appended, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.options.AppendTimeout)
-	defer cancel()
-	results, err := g.appender.Append(ctx, a.Window, records)
+	results, err := g.appender.Append(g.deadlines.of(ctx), a.Window, records)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errAppend, err)
 	}

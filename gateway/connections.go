@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"container/list"
 	"net"
 	"net/http"
 	"sync"
@@ -14,13 +13,22 @@ type idleConns struct {
 	max int
 
 	mu   sync.Mutex
-	open int
-	idle list.List // of net.Conn, the longest idle first
-	at   map[net.Conn]*list.Element
+	open map[net.Conn]*idleConn
+	// ring is the idle ones: ring.next is the longest idle, ring.prev the latest.
+	ring idleConn
+}
+
+// idleConn is a connection's place in the ring, made once for all its requests; next and
+// prev are nil while it is not idle.
+type idleConn struct {
+	conn       net.Conn
+	next, prev *idleConn
 }
 
 func newIdleConns(limit int) *idleConns {
-	return &idleConns{max: limit, at: make(map[net.Conn]*list.Element)}
+	c := &idleConns{max: limit, open: make(map[net.Conn]*idleConn)}
+	c.ring.next, c.ring.prev = &c.ring, &c.ring
+	return c
 }
 
 // track is an http.Server's ConnState hook.
@@ -38,29 +46,30 @@ func (c *idleConns) note(conn net.Conn, state http.ConnState) net.Conn {
 	defer c.mu.Unlock()
 	switch state {
 	case http.StateNew:
-		c.open++
+		c.open[conn] = &idleConn{conn: conn}
 	case http.StateIdle:
-		if c.at[conn] == nil {
-			c.at[conn] = c.idle.PushBack(conn)
+		if at := c.open[conn]; at != nil && at.next == nil {
+			at.next, at.prev = &c.ring, c.ring.prev
+			at.prev.next, at.next.prev = at, at
 		}
 	case http.StateActive:
-		c.forget(conn)
+		c.open[conn].leave()
 	case http.StateClosed, http.StateHijacked:
-		c.open--
-		c.forget(conn)
+		c.open[conn].leave()
+		delete(c.open, conn)
 	}
-	longest := c.idle.Front()
-	if c.open < c.max || longest == nil {
+	longest := c.ring.next
+	if len(c.open) < c.max || longest == &c.ring {
 		return nil
 	}
-	evicted := longest.Value.(net.Conn) //nolint:errcheck // nothing else is put in
-	c.forget(evicted)
-	return evicted
+	longest.leave()
+	return longest.conn
 }
 
-func (c *idleConns) forget(conn net.Conn) {
-	if e := c.at[conn]; e != nil {
-		c.idle.Remove(e)
-		delete(c.at, conn)
+// leave takes a connection out of the ring if it is in it.
+func (at *idleConn) leave() {
+	if at != nil && at.next != nil {
+		at.next.prev, at.prev.next = at.prev, at.next
+		at.next, at.prev = nil, nil
 	}
 }

@@ -20,3 +20,11 @@ func DecodePayload(b []byte) (time.Duration, event.Record, error) { return decod
 
 // PayloadKey is the ordering key in a payload.
 func PayloadKey(b []byte) (string, bool) { return payloadKey(b) }
+
+// Deadlines hands out the contexts of calls that take at most after.
+func Deadlines(after time.Duration) func(context.Context) context.Context {
+	return newDeadlines(after).of
+}
+
+// FirstPart hands out contexts of two thirds of a caller's time.
+func FirstPart() func(context.Context) context.Context { return new(firstPart).of }

@@ -71,6 +71,8 @@ type Gateway struct {
 	strays   *quietLog
 	unknown  gin.HandlerFunc // answers for accounts that there are not
 	engine   *gin.Engine
+	// deadlines are those of appends.
+	deadlines *deadlines
 
 	inFlight   atomic.Int64
 	bodyMemory atomic.Int64
@@ -96,6 +98,8 @@ func New(o Options, accounts []Account, a Appender, d Deps) (*Gateway, error) {
 		accounts: make(map[string]*account, len(accounts)),
 		health:   newHealth(d),
 		strays:   newQuietLog(d.Logger),
+
+		deadlines: newDeadlines(o.AppendTimeout),
 	}
 	var err error
 	if g.metrics, err = newMetrics(d.Registerer, g); err != nil {

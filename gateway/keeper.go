@@ -31,6 +31,7 @@ type Keeper struct {
 	journal  *journal.Journal
 	backlog  *backlog
 	pulse    pulse
+	tries    firstPart
 	wake     chan struct{} // the journal has got something
 	opened   chan struct{} // closed when callbacks may come
 	m        *keeperMetrics
@@ -144,7 +145,10 @@ func (k *Keeper) Append(ctx context.Context, window time.Duration, records []eve
 // appendOrKeep appends records to the stream, or keeps them in the journal where the
 // stream does not take them or others of their partitions wait there.
 func (k *Keeper) appendOrKeep(ctx context.Context, window time.Duration, records []event.Record) ([]event.Appended, error) {
-	partitions := k.partitions(records)
+	var partitions []int // asked for where one of them may hold something
+	if !k.backlog.empty() {
+		partitions = k.partitions(records)
+	}
 	var cause error
 	tried := !k.backlog.holds(partitions) && !k.backlog.waits() && !k.pulse.stopped(k.d.Now())
 	if tried {
@@ -153,6 +157,9 @@ func (k *Keeper) appendOrKeep(ctx context.Context, window time.Duration, records
 			return out, err
 		}
 		cause = err
+	}
+	if partitions == nil {
+		partitions = k.partitions(records)
 	}
 	out, err := k.fallBack(ctx, window, records, partitions, cause)
 	if err == nil {
@@ -178,13 +185,8 @@ func (k *Keeper) partitions(records []event.Record) []int {
 
 // try gives the stream two thirds of the caller's time: the rest is the journal's.
 func (k *Keeper) try(ctx context.Context, window time.Duration, records []event.Record) ([]event.Appended, error) {
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)*2/3)
-		defer cancel()
-	}
 	k.pulse.begin(k.d.Now())
-	out, err := k.d.Stream.Append(ctx, window, records)
+	out, err := k.d.Stream.Append(k.tries.of(ctx), window, records)
 	k.pulse.end(k.d.Now(), err == nil)
 	return out, err
 }

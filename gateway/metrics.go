@@ -2,6 +2,10 @@ package gateway
 
 import (
 	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -96,24 +100,50 @@ func newMetrics(r prometheus.Registerer, g *Gateway) (*metrics, error) {
 	return m, nil
 }
 
-// counts are the metrics of one account, looked up once where that is possible.
+// counts are the metrics of one account.
 type counts struct {
-	callbacks           *prometheus.CounterVec // by outcome, reason
-	events              *prometheus.CounterVec // by type, result
-	accepted, duplicate prometheus.Counter
-	seconds             [stages]prometheus.Observer
-	bytes               prometheus.Observer
+	callbacks *counters // by outcome, reason
+	events    *counters // by type, result
+	seconds   [stages]prometheus.Observer
+	bytes     prometheus.Observer
+}
+
+// counters are the counters of two labels, each looked up in its vector once.
+type counters struct {
+	vector *prometheus.CounterVec
+	mu     sync.Mutex // held to add one
+	known  atomic.Pointer[map[[2]string]prometheus.Counter]
+}
+
+func newCounters(v *prometheus.CounterVec) *counters {
+	c := &counters{vector: v}
+	c.known.Store(&map[[2]string]prometheus.Counter{})
+	return c
+}
+
+func (c *counters) of(labels [2]string) prometheus.Counter {
+	if counter, ok := (*c.known.Load())[labels]; ok {
+		return counter
+	}
+	counter := c.vector.WithLabelValues(strings.ToValidUTF8(labels[0], "?"), strings.ToValidUTF8(labels[1], "?"))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := maps.Clone(*c.known.Load())
+	known[labels] = counter
+	c.known.Store(&known)
+	return counter
 }
 
 func (m *metrics) of(account, provider string) counts {
 	labels := prometheus.Labels{"account": account, "provider": provider}
 	c := counts{
-		callbacks: m.callbacks.MustCurryWith(labels),
-		events:    m.events.MustCurryWith(labels),
+		callbacks: newCounters(m.callbacks.MustCurryWith(labels)),
+		events:    newCounters(m.events.MustCurryWith(labels)),
 		bytes:     m.bytes.WithLabelValues(provider),
 	}
-	c.accepted = c.callbacks.WithLabelValues(string(accepted), "")
-	c.duplicate = c.callbacks.WithLabelValues(string(duplicate), "")
+	for _, usual := range []outcome{accepted, duplicate} { // there from the start
+		c.callbacks.of([2]string{string(usual), ""})
+	}
 	for s, name := range [stages]string{stageRead: "read", stageVerify: "verify", stageAppend: "append"} {
 		c.seconds[s] = m.seconds.WithLabelValues(provider, name)
 	}
@@ -125,17 +155,10 @@ func (c *counts) took(s stage, d time.Duration) { c.seconds[s].Observe(d.Seconds
 
 // callback counts a callback and, when it was accepted, its events.
 func (c *counts) callback(v verdict, size int, done receipt) {
-	switch {
-	case v.counted == accepted && v.reason == "":
-		c.accepted.Inc()
-	case v.counted == duplicate && v.reason == "":
-		c.duplicate.Inc()
-	default:
-		c.callbacks.WithLabelValues(string(v.counted), v.reason).Inc()
-	}
+	c.callbacks.of([2]string{string(v.counted), v.reason}).Inc()
 	c.bytes.Observe(float64(size))
 	for i, result := range done.results {
-		c.events.WithLabelValues(string(done.records[i].Event.Type), resultLabel(result)).Inc()
+		c.events.of([2]string{string(done.records[i].Event.Type), resultLabel(result)}).Inc()
 	}
 }
 

@@ -30,12 +30,15 @@ func judge(err error) verdict {
 	if err == nil {
 		return verdict{outcome: provider.Accepted, counted: accepted}
 	}
-	var refusal *provider.Refusal
-	switch {
 	// What comes out of the appender is ours, whatever it is made of.
-	case errors.Is(err, errAppend):
+	if errors.Is(err, errAppend) {
 		return verdict{outcome: provider.Retry, counted: retry, reason: appendReason(err)}
-
+	}
+	// The provider's package does not believe it or cannot find what is signed.
+	if refusal, ok := errors.AsType[*provider.Refusal](err); ok {
+		return judgeRefusal(refusal.Reason)
+	}
+	switch {
 	// The request is not one that any provider sends.
 	case errors.Is(err, ErrBodyTooLarge):
 		return verdict{status: http.StatusRequestEntityTooLarge, hangUp: true, counted: rejected, reason: "too_large"}
@@ -45,10 +48,6 @@ func judge(err error) verdict {
 		return verdict{status: http.StatusRequestTimeout, hangUp: true, counted: rejected, reason: "slow_body"}
 	case errors.Is(err, ErrBrokenBody):
 		return verdict{status: http.StatusBadRequest, hangUp: true, counted: rejected, reason: "broken_body"}
-
-	// The provider's package does not believe it or cannot find what is signed.
-	case errors.As(err, &refusal):
-		return judgeRefusal(refusal.Reason)
 
 	// Our own limits and failures.
 	case errors.Is(err, ErrBodyMemory):

@@ -47,6 +47,7 @@ func runApp(ctx context.Context, g *globals, role app.Role) error {
 		return err
 	}
 	log := newLogger(c)
+	app.TuneMemory(log)
 	streams.LogDriver(log)
 	a, err := app.New(ctx, c, role, log, version)
 	if err != nil {

@@ -54,6 +54,12 @@ func Refuse(reason Reason, format string, args ...any) error {
 	return &Refusal{Reason: reason, Err: fmt.Errorf(format, args...)}
 }
 
+// Refusals of forged callbacks, made once: a flood of them should cost little.
+var (
+	errHMACMismatch = Refuse(ReasonMismatch, "no signature matches any secret")
+	errRSAMismatch  = Refuse(ReasonMismatch, "the signature matches no key")
+)
+
 // Errors of providers.
 var (
 	// ErrMalformed is wrapped by Decode when an authentic callback cannot be read.

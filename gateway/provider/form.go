@@ -2,7 +2,7 @@ package provider
 
 import (
 	"bytes"
-	"net/url"
+	"strings"
 )
 
 // maxFormPairs bounds what ParseForm keeps; the longest real notice has about
@@ -23,7 +23,10 @@ type FormPair struct{ Key, Value string }
 // choice between them; so are an empty key, a broken escape and a semicolon that
 // some parsers take for a separator.
 func ParseForm(body []byte) (Form, error) {
-	var f Form
+	f := Form{pairs: make([]FormPair, 0, min(maxFormPairs, 1+bytes.Count(body, []byte{'&'})))}
+	// Decoding never makes a text longer, so the builder has room for all of them.
+	var texts strings.Builder
+	texts.Grow(len(body))
 	for rest := body; len(rest) > 0; {
 		var pair []byte
 		pair, rest, _ = bytes.Cut(rest, []byte{'&'})
@@ -37,12 +40,12 @@ func ParseForm(body []byte) (Form, error) {
 			return Form{}, Refuse(ReasonMalformedBody, "form has a bare semicolon")
 		}
 		rawKey, rawValue, _ := bytes.Cut(pair, []byte{'='})
-		key, err := url.QueryUnescape(string(rawKey))
-		if err != nil {
+		key, ok := unescapeForm(&texts, rawKey)
+		if !ok {
 			return Form{}, Refuse(ReasonMalformedBody, "form parameter %d has a broken escape in its name", len(f.pairs))
 		}
-		value, err := url.QueryUnescape(string(rawValue))
-		if err != nil {
+		value, ok := unescapeForm(&texts, rawValue)
+		if !ok {
 			return Form{}, Refuse(ReasonMalformedBody, "form parameter %d has a broken escape in its value", len(f.pairs))
 		}
 		if key == "" {
@@ -54,6 +57,35 @@ func ParseForm(body []byte) (Form, error) {
 		f.pairs = append(f.pairs, FormPair{Key: key, Value: value})
 	}
 	return f, nil
+}
+
+// unescapeForm appends what the raw text stands for, and returns it. It is false for a
+// percent sign that two hexadecimal digits do not follow.
+func unescapeForm(texts *strings.Builder, raw []byte) (string, bool) {
+	from := texts.Len()
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; c {
+		case '+':
+			texts.WriteByte(' ')
+		case '%':
+			if i+2 >= len(raw) || !isHex(raw[i+1]) || !isHex(raw[i+2]) {
+				return "", false
+			}
+			texts.WriteByte(hexDigit(raw[i+1])<<4 | hexDigit(raw[i+2]))
+			i += 2
+		default:
+			texts.WriteByte(c)
+		}
+	}
+	return texts.String()[from:], true
+}
+
+// hexDigit is what a hexadecimal digit says.
+func hexDigit(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c | 0x20 - 'a' + 10
 }
 
 // Get returns a parameter.

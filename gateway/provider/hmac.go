@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"fmt"
@@ -74,7 +75,7 @@ func (h *HMAC) Verify(now time.Time, signatures [][]byte, parts ...[]byte) (keyI
 	if !usable {
 		return "", Refuse(ReasonNoKey, "none of %d secrets is valid now", len(h.keys))
 	}
-	return "", Refuse(ReasonMismatch, "no signature matches any secret")
+	return "", errHMACMismatch
 }
 
 // Sign makes the digest with the newest secret. Only signers use it.
@@ -85,7 +86,7 @@ func (h *HMAC) Sign(parts ...[]byte) ([]byte, error) {
 	k := h.keys[0]
 	state := k.state()
 	defer k.states.Put(state)
-	return sum(state, nil, parts), nil
+	return bytes.Clone(state.of(parts)), nil
 }
 
 // Digests returns the SHA-256 of every key, for Identity.
@@ -112,8 +113,7 @@ func (h *HMAC) Len() int { return len(h.keys) }
 func (k *hmacKey) matches(signatures, parts [][]byte) bool {
 	state := k.state()
 	defer k.states.Put(state)
-	var buf [64]byte
-	want := sum(state, buf[:0], parts)
+	want := state.of(parts)
 	matched := false
 	for _, got := range signatures {
 		// No early exit: every signature is compared, whatever the others said.
@@ -124,17 +124,24 @@ func (k *hmacKey) matches(signatures, parts [][]byte) bool {
 	return matched
 }
 
-func (k *hmacKey) state() hash.Hash {
-	if state, ok := k.states.Get().(hash.Hash); ok {
+func (k *hmacKey) state() *hmacState {
+	if state, ok := k.states.Get().(*hmacState); ok {
 		return state
 	}
-	return k.keyed()
+	return &hmacState{keyed: k.keyed()}
 }
 
-func sum(state hash.Hash, into []byte, parts [][]byte) []byte {
-	state.Reset()
+// hmacState is a keyed hash with room for what it makes.
+type hmacState struct {
+	keyed  hash.Hash
+	digest [64]byte
+}
+
+// of returns the digest of the parts. It is the state's own.
+func (s *hmacState) of(parts [][]byte) []byte {
+	s.keyed.Reset()
 	for _, p := range parts {
-		state.Write(p) // a hash never fails to write
+		s.keyed.Write(p) // a hash never fails to write
 	}
-	return state.Sum(into)
+	return s.keyed.Sum(s.digest[:0])
 }

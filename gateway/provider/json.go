@@ -4,7 +4,8 @@ import (
 	"encoding/json"
 	"strconv"
 	"strings"
-	"unicode/utf8"
+	"sync"
+	"unsafe"
 )
 
 // Bounds of a JSON text.
@@ -14,6 +15,9 @@ const (
 	// scanMembers is up to how many members an object's names are compared one by
 	// one; longer objects pay for a map.
 	scanMembers = 24
+	// pooledJSONNodes is how many nodes are kept for the next text; ordinary callbacks
+	// have fewer than 200.
+	pooledJSONNodes = 1 << 10
 )
 
 // JSON is a text that was checked once, from end to end, and is then looked into
@@ -22,11 +26,16 @@ const (
 // readers may take the first, so a text with two is refused. Numbers stay text
 // until somebody asks for an integer; nothing here is ever a float.
 //
-// A JSON keeps its text: do not change that while it is in use.
+// A JSON keeps its text, and what it tells of it are pieces of that text: never change
+// it.
 type JSON struct {
-	text  []byte
+	text []byte
+	// words are the text as a string.
+	words string
 	nodes []jsonNode
 }
+
+var jsons = sync.Pool{New: func() any { return new(JSON) }}
 
 type jsonNode struct {
 	// key is the raw member name without quotes; empty for array elements.
@@ -59,23 +68,26 @@ const (
 // ParseJSON checks a text. Its errors wrap ErrMalformed, and hold offsets but
 // never a part of the text.
 func ParseJSON(text []byte) (*JSON, error) {
-	j := &JSON{text: text, nodes: make([]jsonNode, 0, 16+len(text)/20)}
-	p := jsonParser{j: j}
-	if len(text) > 1<<30 {
-		return nil, p.fail("text is too long")
+	j := jsons.Get().(*JSON)                                                 //nolint:errcheck // nothing else is put in
+	j.text, j.words = text, unsafe.String(unsafe.SliceData(text), len(text)) //nolint:gosec // The text never changes.
+	if want := 16 + len(text)/20; cap(j.nodes) < want {
+		j.nodes = make([]jsonNode, 0, want)
 	}
-	if !utf8.Valid(text) {
-		return nil, p.fail("text is not UTF-8")
-	}
-	p.space()
-	if err := p.value(jsonNode{}, 0); err != nil {
+	if err := (&jsonParser{j: j}).document(); err != nil {
+		j.Free()
 		return nil, err
 	}
-	p.space()
-	if p.at != len(text) {
-		return nil, p.fail("text goes on after its value")
-	}
 	return j, nil
+}
+
+// Free gives back what looking into the text needed. The JSON and its Values must not
+// be used any more; texts and raw values they returned stay as they are.
+func (j *JSON) Free() {
+	if cap(j.nodes) > pooledJSONNodes {
+		j.nodes = nil
+	}
+	j.text, j.words, j.nodes = nil, "", j.nodes[:0]
+	jsons.Put(j)
 }
 
 // Root returns the whole value.
@@ -128,17 +140,13 @@ func (v Value) Member(name string) Value {
 }
 
 func (v Value) child(name string) Value {
-	n := v.j.nodes[v.node]
+	n := &v.j.nodes[v.node]
 	switch n.kind {
 	case Object:
 		for i := v.node + 1; i < n.next; i = v.j.nodes[i].next {
 			c := &v.j.nodes[i]
-			raw := v.j.text[c.keyStart:c.keyEnd]
-			if !c.escapedKey {
-				if string(raw) == name {
-					return Value{v.j, i}
-				}
-			} else if unescape(raw) == name {
+			raw := v.j.words[c.keyStart:c.keyEnd]
+			if raw == name && !c.escapedKey || c.escapedKey && unescape(raw) == name {
 				return Value{v.j, i}
 			}
 		}
@@ -175,8 +183,14 @@ func (v Value) Raw() []byte {
 	if v.j == nil {
 		return nil
 	}
-	n := v.j.nodes[v.node]
+	n := &v.j.nodes[v.node]
 	return v.j.text[n.start:n.end:n.end]
+}
+
+// words is Raw of a value that is there, as a string.
+func (v Value) words() string {
+	n := &v.j.nodes[v.node]
+	return v.j.words[n.start:n.end]
 }
 
 // Text returns the value of a string; false for everything else, and for a string with
@@ -185,10 +199,10 @@ func (v Value) Text() (string, bool) {
 	if v.Kind() != String || v.j.nodes[v.node].halved {
 		return "", false
 	}
-	n := v.j.nodes[v.node]
-	raw := v.j.text[n.start+1 : n.end-1]
+	n := &v.j.nodes[v.node]
+	raw := v.j.words[n.start+1 : n.end-1]
 	if !n.escaped {
-		return string(raw), true
+		return raw, true
 	}
 	return unescape(raw), true
 }
@@ -212,7 +226,7 @@ func (v Value) Number() (json.Number, bool) {
 	if v.Kind() != Number {
 		return "", false
 	}
-	return json.Number(v.Raw()), true
+	return json.Number(v.words()), true
 }
 
 // Int64 returns a number that is written as an integer and fits; false for
@@ -221,7 +235,7 @@ func (v Value) Int64() (int64, bool) {
 	if v.Kind() != Number {
 		return 0, false
 	}
-	n, err := strconv.ParseInt(string(v.Raw()), 10, 64)
+	n, err := strconv.ParseInt(v.words(), 10, 64)
 	return n, err == nil
 }
 
@@ -234,17 +248,17 @@ func (v Value) Bool() (value, ok bool) {
 }
 
 func (j *JSON) name(node int32) string {
-	n := j.nodes[node]
-	raw := j.text[n.keyStart:n.keyEnd]
+	n := &j.nodes[node]
+	raw := j.words[n.keyStart:n.keyEnd]
 	if n.escapedKey {
 		return unescape(raw)
 	}
-	return string(raw)
+	return raw
 }
 
 // unescape decodes the inside of a checked string. encoding/json knows how
 // surrogates pair, so it is asked.
-func unescape(raw []byte) string {
+func unescape(raw string) string {
 	quoted := make([]byte, 0, len(raw)+2)
 	quoted = append(append(append(quoted, '"'), raw...), '"')
 	var s string

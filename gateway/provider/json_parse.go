@@ -1,9 +1,10 @@
 package provider
 
 import (
-	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 )
 
 type jsonParser struct {
@@ -13,6 +14,25 @@ type jsonParser struct {
 
 func (p *jsonParser) fail(what string) error {
 	return fmt.Errorf("%w: JSON: %s (offset %d)", ErrMalformed, what, p.at)
+}
+
+// document reads the whole text.
+func (p *jsonParser) document() error {
+	if len(p.j.text) > 1<<30 {
+		return p.fail("text is too long")
+	}
+	if !utf8.Valid(p.j.text) {
+		return p.fail("text is not UTF-8")
+	}
+	p.space()
+	if err := p.value(jsonNode{}, 0); err != nil {
+		return err
+	}
+	p.space()
+	if p.at != len(p.j.text) {
+		return p.fail("text goes on after its value")
+	}
+	return nil
 }
 
 func (p *jsonParser) space() {
@@ -121,9 +141,9 @@ func (p *jsonParser) object(self, depth int) error {
 // repeats tells whether an earlier member of the object has n's name. The nodes
 // of earlier members stand behind the object's own.
 func (p *jsonParser) repeats(self int, n jsonNode, members int, seen *map[string]struct{}) bool {
-	name := p.j.text[n.keyStart:n.keyEnd]
+	name := p.j.words[n.keyStart:n.keyEnd]
 	if n.escapedKey {
-		name = []byte(unescape(name))
+		name = unescape(name)
 	}
 	if members > scanMembers {
 		if *seen == nil {
@@ -132,17 +152,17 @@ func (p *jsonParser) repeats(self int, n jsonNode, members int, seen *map[string
 				(*seen)[p.j.name(int32(i))] = struct{}{} //nolint:gosec // As above.
 			}
 		}
-		_, found := (*seen)[string(name)]
-		(*seen)[string(name)] = struct{}{}
+		_, found := (*seen)[name]
+		(*seen)[name] = struct{}{}
 		return found
 	}
 	for i := self + 1; i < len(p.j.nodes); {
 		c := &p.j.nodes[i]
 		if c.escapedKey {
-			if p.j.name(int32(i)) == string(name) { //nolint:gosec // As above.
+			if p.j.name(int32(i)) == name { //nolint:gosec // As above.
 				return true
 			}
-		} else if bytes.Equal(p.j.text[c.keyStart:c.keyEnd], name) {
+		} else if p.j.words[c.keyStart:c.keyEnd] == name {
 			return true
 		}
 		i = int(c.next)
@@ -178,11 +198,25 @@ func (p *jsonParser) array(depth int) error {
 	}
 }
 
+// plainInText are the bytes that stand for themselves in a string.
+var plainInText = func() (plain [256]bool) {
+	for c := range plain {
+		plain[c] = c >= ' ' && c != '"' && c != '\\'
+	}
+	return plain
+}()
+
 // text reads a string and reports whether it holds a backslash, and whether one of its
 // escapes is half of a surrogate pair: such a string is no text (RFC 8259, section 8.2).
 func (p *jsonParser) text() (escaped, halved bool, err error) {
 	t := p.j.text
 	for i := p.at + 1; i < len(t); i++ {
+		for i < len(t) && plainInText[t[i]] {
+			i++
+		}
+		if i == len(t) {
+			break
+		}
 		switch c := t[i]; {
 		case c == '"':
 			p.at = i + 1
@@ -288,7 +322,7 @@ func (p *jsonParser) digits() bool {
 }
 
 func (p *jsonParser) literal(word string) error {
-	if !bytes.HasPrefix(p.j.text[p.at:], []byte(word)) {
+	if !strings.HasPrefix(p.j.words[p.at:], word) {
 		return p.fail("a value is wanted")
 	}
 	p.at += len(word)

@@ -45,6 +45,16 @@ type Decoded struct {
 	Item []byte
 }
 
+// Live is event.Event's Live for a mode. Events never change, so all of them share it.
+func Live(live bool) *bool {
+	if live {
+		return &livemode
+	}
+	return &testmode
+}
+
+var livemode, testmode = true, false
+
 // Outcome is what a reply has to tell the provider.
 type Outcome uint8
 

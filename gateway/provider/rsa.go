@@ -9,7 +9,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"hash"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -74,7 +76,7 @@ func VerifyRSA(now time.Time, keys []RSAKey, signature []byte, parts ...[]byte) 
 	if !usable {
 		return "", Refuse(ReasonNoKey, "none of %d keys is valid now", len(keys))
 	}
-	return "", Refuse(ReasonMismatch, "the signature matches no key")
+	return "", errRSAMismatch
 }
 
 // SignRSA makes the signature that VerifyRSA accepts. Only signers use it.
@@ -86,15 +88,23 @@ func SignRSA(key *rsa.PrivateKey, parts ...[]byte) ([]byte, error) {
 	return rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
 }
 
-func sha256Of(parts [][]byte) [sha256.Size]byte {
-	h := sha256.New()
+func sha256Of(parts [][]byte) (digest [sha256.Size]byte) {
+	h, ok := hashes.Get().(hash.Hash)
+	if !ok {
+		h = sha256.New()
+	}
+	defer hashes.Put(h)
+	h.Reset()
 	for _, p := range parts {
 		h.Write(p) // a hash never fails to write
 	}
-	var out [sha256.Size]byte
-	h.Sum(out[:0])
-	return out
+	var room [sha256.Size]byte
+	copy(digest[:], h.Sum(room[:0]))
+	return digest
 }
+
+// hashes are SHA-256 states that nobody uses now.
+var hashes sync.Pool
 
 // ParseRSAPublicKey reads a public key however a provider's console hands it
 // out: PEM (SPKI, PKCS #1 or a certificate), or the bare base64 of an SPKI,

@@ -77,8 +77,7 @@ func (p *Provider) decode(n *notice) (event.Event, error) {
 		Completeness:  event.Full,
 	}
 	if p.options.Live != nil {
-		live := *p.options.Live
-		ev.Live = &live
+		ev.Live = provider.Live(*p.options.Live)
 	}
 	if p.options.CustomerRef != "" {
 		ev.Merchant.CustomerRef = p.customerRef(r.beside(p.options.CustomerRef, event.LeftOutCustomerRef))

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -186,7 +187,9 @@ func (s *Signer) seal(pairs []provider.FormPair, tamper provider.Tamper, at time
 		return nil, fmt.Errorf("alipay: sign: %w", err)
 	}
 	h := hash.New()
-	h.Write(variant{}.join(nil, sortedPairs(form))) // a hash never fails to write
+	sorted := slices.Clone(form.Pairs())
+	sortPairs(sorted)
+	h.Write(variant{}.join(nil, sorted)) // a hash never fails to write
 	sign, err := rsa.SignPKCS1v15(nil, s.key(), hash, h.Sum(nil))
 	if err != nil {
 		return nil, fmt.Errorf("alipay: sign: %w", err)

@@ -161,6 +161,7 @@ func (p *Provider) Decode(cb *provider.Callback, _ *provider.Verified) ([]provid
 	if err != nil {
 		return nil, err
 	}
+	defer doc.Free()
 	e := event.Event{
 		Type:          event.Unmapped,
 		Live:          p.live,

@@ -23,36 +23,38 @@ func (p *Provider) Decode(cb *provider.Callback, _ *provider.Verified) ([]provid
 	if err != nil {
 		return nil, err
 	}
+	defer doc.Free()
 	root := doc.Root()
 	id, word := root.Member("id").TextOr(""), root.Member("type").TextOr("")
 	if id == "" || word == "" {
 		return nil, fmt.Errorf("%w: event without id or type", provider.ErrMalformed)
 	}
-	e := event.Event{
+	decoded := []provider.Decoded{{Key: id, Event: event.Event{
 		Type:          event.Unmapped,
 		ProviderEvent: event.ProviderEvent{ID: id, IDAuthenticated: true, Type: word},
 		Authenticity:  event.Signature,
 		Completeness:  event.Full,
-	}
+	}}}
+	e := &decoded[0].Event
 	if live, ok := root.Member("livemode").Bool(); ok {
-		e.Live = &live
+		e.Live = provider.Live(live)
 	}
 	switch root.Member("object").TextOr("") {
 	case objectEvent:
-		err = p.snapshot(&e, root)
+		err = p.snapshot(e, root)
 	case objectThin:
-		err = p.thin(&e, root)
+		err = p.thin(e, root)
 	default:
 		err = fmt.Errorf("%w: neither an event nor a thin event", provider.ErrMalformed)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if p.otherMode(&e) {
+	if p.otherMode(e) {
 		// It is kept with all it says; of another mode there is nothing to fetch either.
 		e.Type, e.Completeness = event.Unmapped, event.Full
 	}
-	return []provider.Decoded{{Event: e, Key: id}}, nil
+	return decoded, nil
 }
 
 // otherMode reports whether the event is not of the account's mode, live or test,

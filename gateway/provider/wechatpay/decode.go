@@ -39,6 +39,7 @@ func (p *Provider) Decode(cb *provider.Callback, _ *provider.Verified) ([]provid
 	if err != nil {
 		return nil, err
 	}
+	defer envelope.Free()
 	root := envelope.Root()
 	text, err := p.open(root.Member("resource"))
 	if err != nil {
@@ -48,6 +49,7 @@ func (p *Provider) Decode(cb *provider.Callback, _ *provider.Verified) ([]provid
 	if err != nil {
 		return nil, fmt.Errorf("%w (decrypted resource)", err)
 	}
+	defer plain.Free()
 	words := root.Member("event_type").TextOr("")
 	k, mapped := kinds[words]
 	doc := plain.Root()
@@ -62,8 +64,7 @@ func (p *Provider) Decode(cb *provider.Callback, _ *provider.Verified) ([]provid
 		Completeness:  event.Full,
 	}
 	if p.options.Live != nil {
-		live := *p.options.Live
-		base.Live = &live
+		base.Live = provider.Live(*p.options.Live)
 	}
 	setTime(&base, root.Member("create_time"))
 	if subs := doc.Member("sub_orders"); mapped && subs.Kind() == provider.Array {

@@ -79,7 +79,6 @@ func (s *Signer) Sign(sm provider.Sample) (*provider.Callback, error) {
 		}
 	}
 	timestamp, nonce := strconv.FormatInt(at.Unix(), 10), rand.Text()
-	lf := []byte{'\n'}
 	signature, err := provider.SignRSA(s.key(), []byte(timestamp), lf, []byte(nonce), lf, body, lf)
 	if err != nil {
 		return nil, fmt.Errorf("wechatpay: sign: %w", err)

@@ -122,29 +122,31 @@ func (p *Provider) verifySignature(h headers, keys []provider.RSAKey, body []byt
 	if err != nil || strings.ContainsAny(h.signature, "\r\n") {
 		return "", provider.Refuse(provider.ReasonMalformedSignature, "%s is not base64", headerSignature)
 	}
-	lf := []byte{'\n'}
 	return provider.VerifyRSA(p.window.Now(), keys, signature, []byte(h.timestamp), lf, []byte(h.nonce), lf, body, lf)
 }
+
+var lf = []byte{'\n'}
 
 // headers are the texts that take part in verification, as they were received.
 type headers struct{ timestamp, nonce, signature, serial string }
 
 func readHeaders(h http.Header) (headers, error) {
 	var out headers
-	for _, single := range []struct {
-		name string
-		into *string
-	}{
-		{headerSignature, &out.signature},
-		{headerTimestamp, &out.timestamp},
-		{headerNonce, &out.nonce},
-		{headerSerial, &out.serial},
-	} {
-		value, err := provider.SingleHeader(h, single.name)
+	for _, name := range [...]string{headerSignature, headerTimestamp, headerNonce, headerSerial} {
+		value, err := provider.SingleHeader(h, name)
 		if err != nil {
 			return headers{}, err
 		}
-		*single.into = value
+		switch name {
+		case headerSignature:
+			out.signature = value
+		case headerTimestamp:
+			out.timestamp = value
+		case headerNonce:
+			out.nonce = value
+		case headerSerial:
+			out.serial = value
+		}
 	}
 	kind, ok, err := provider.OptionalHeader(h, headerType)
 	if err != nil {
