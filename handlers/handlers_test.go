@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -133,7 +132,7 @@ func TestG4KilledWorker(t *testing.T) {
 			`SELECT count(*) FROM order_history h JOIN orders o ON h.order_key = o.order_key`: orders * perOrder,
 		} {
 			var got int64
-			if err := s.Query(t.Context(), func(rows *sql.Rows) error { return rows.Scan(&got) }, query); err != nil || got != want {
+			if err := s.Query(t.Context(), func(row effects.Row) error { return row.Scan(&got) }, query); err != nil || got != want {
 				t.Errorf("%s = %d, %v, want %d", query, got, err, want)
 			}
 		}

@@ -1,7 +1,6 @@
 package handlers_test
 
 import (
-	"database/sql"
 	"os"
 	"strings"
 	"testing"
@@ -34,7 +33,7 @@ func TestSchemaPage(t *testing.T) {
 				continue
 			}
 			asked++
-			if err := s.Query(t.Context(), func(*sql.Rows) error { return nil }, question); err != nil {
+			if err := s.Query(t.Context(), func(effects.Row) error { return nil }, question); err != nil {
 				t.Errorf("%s\n%v", strings.TrimSpace(question), err)
 			}
 		}
@@ -42,9 +41,9 @@ func TestSchemaPage(t *testing.T) {
 			t.Errorf("%d questions were asked", asked)
 		}
 		seen := 0
-		err := s.Query(t.Context(), func(rows *sql.Rows) error {
+		err := s.Query(t.Context(), func(row effects.Row) error {
 			var name string
-			if err := rows.Scan(&name); err != nil {
+			if err := row.Scan(&name); err != nil {
 				return err
 			}
 			seen++

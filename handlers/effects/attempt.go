@@ -2,7 +2,6 @@ package effects
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"maps"
 	"runtime/debug"
@@ -53,13 +52,16 @@ func (e *untouchedError) Unwrap() error { return e.error }
 // effect is the inside of the transaction: look at the epoch, insert the dedup
 // keys, and apply what had no key before. applying is set when it gets there.
 func (h *Handler) effect(ctx context.Context, tx *Tx, b *batch, picked []int, applying *bool) (stale map[int]int64, err error) {
-	if stale, err = h.fence(ctx, tx, b, picked); err != nil {
-		return nil, fmt.Errorf("effects: fence of group %s: %w", h.group, err)
+	k := h.newKeys(tx, b, picked)
+	h.fence(tx, b, picked)
+	k.queue(picked)
+	if err := tx.Send(ctx); err != nil {
+		return nil, fmt.Errorf("effects: fence and dedup keys of group %s: %w", h.group, err)
 	}
 	if err := stop(h.at, StepFenced); err != nil {
 		return nil, err
 	}
-	fresh, conflicts, err := h.key(ctx, tx, b, picked, stale)
+	fresh, conflicts, err := k.fresh(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("effects: dedup keys of group %s: %w", h.group, err)
 	}
@@ -70,14 +72,13 @@ func (h *Handler) effect(ctx context.Context, tx *Tx, b *batch, picked []int, ap
 	if err := contained(ctx, tx, h.apply, fresh); err != nil {
 		return nil, err
 	}
-	return stale, contained(ctx, tx, h.conflicts, conflicts)
+	return k.stale, contained(ctx, tx, h.conflicts, conflicts)
 }
 
-// fence takes the lock of each (group, partition) of the batch, raises its epoch
-// and returns the deliveries that were taken under a lower one, with the higher one.
+// fence takes the lock of each (group, partition) of the batch and raises its epoch.
 // Holding the lock until the commit makes the newer owner wait for what the older one
-// has begun.
-func (h *Handler) fence(ctx context.Context, tx *Tx, b *batch, picked []int) (map[int]int64, error) {
+// has begun. An epoch that stays is not written again.
+func (h *Handler) fence(tx *Tx, b *batch, picked []int) {
 	epochs := map[int]int64{}
 	for _, i := range picked {
 		p := b.ds[i].Partition
@@ -87,104 +88,162 @@ func (h *Handler) fence(ctx context.Context, tx *Tx, b *batch, picked []int) (ma
 	for _, p := range slices.Sorted(maps.Keys(epochs)) {
 		in.Add(int64(p), epochs[p])
 	}
-	err := tx.QueryRows(ctx, in, `
+	tx.Queue(in, `
 		INSERT INTO effect_fences AS f (grp, part, epoch)
 		SELECT grp, part, epoch FROM input WHERE true
-		ON CONFLICT (grp, part) DO UPDATE
-		SET epoch = CASE WHEN excluded.epoch > f.epoch THEN excluded.epoch ELSE f.epoch END
-		RETURNING part, epoch`, func(rows *sql.Rows) error {
-		var p int
-		var epoch int64
-		if err := rows.Scan(&p, &epoch); err != nil {
-			return err
-		}
-		epochs[p] = epoch
-		return nil
-	})
-	stale := map[int]int64{}
-	for _, i := range picked {
-		if seen := epochs[b.ds[i].Partition]; b.ds[i].Epoch < seen {
-			stale[i] = seen
-		}
-	}
-	return stale, err
+		ON CONFLICT (grp, part) DO UPDATE SET epoch = excluded.epoch WHERE excluded.epoch > f.epoch`)
 }
 
-// key inserts the dedup keys and returns the deliveries that have to have their
-// effect now, and those whose ID is known with other facts and that were not
-// recorded before. What is in neither had its effect in an earlier transaction.
-func (h *Handler) key(ctx context.Context, tx *Tx, b *batch, picked []int, stale map[int]int64) (fresh, conflicts []workers.Delivery, err error) {
-	kept := make(map[string]string, len(picked)) // Event ID → the facts that count.
-	for _, i := range picked {
-		if _, twice := kept[b.ds[i].Event.ID]; !twice && stale[i] == 0 {
-			kept[b.ds[i].Event.ID] = b.facts[i]
+// keys are the dedup keys of a transaction's deliveries.
+type keys struct {
+	h      *Handler
+	tx     *Tx
+	b      *batch
+	picked []int
+	// inserted are the event IDs that had no key before.
+	inserted map[string]bool
+	// stale maps deliveries that were taken under a lower epoch than the partition has
+	// by now to that one.
+	stale map[int]int64
+}
+
+func (h *Handler) newKeys(tx *Tx, b *batch, picked []int) *keys {
+	return &keys{h: h, tx: tx, b: b, picked: picked, inserted: make(map[string]bool, len(picked))}
+}
+
+// queue inserts the keys that are missing, of the first delivery of each event ID,
+// unless it is stale: the fence is locked by now. The order of the IDs makes two
+// transactions with the same events wait for each other, not deadlock.
+func (k *keys) queue(deliveries []int) {
+	first := make(map[string]int, len(deliveries))
+	for _, i := range deliveries {
+		if _, twice := first[k.b.ds[i].Event.ID]; !twice {
+			first[k.b.ds[i].Event.ID] = i
 		}
 	}
-	inserted, err := h.insertKeys(ctx, tx, kept)
+	in := NewRows(Text("event_id"), Text("facts"), Integer("part"), Integer("epoch"),
+		Text("grp").Same(k.h.group), Timestamp("applied_at").Same(k.tx.Now()))
+	for _, id := range slices.Sorted(maps.Keys(first)) {
+		i := first[id]
+		in.Add(id, k.b.facts[i], int64(k.b.ds[i].Partition), k.b.ds[i].Epoch)
+	}
+	k.tx.QueueQuery(in, `
+		INSERT INTO effects (grp, event_id, facts, applied_at)
+		SELECT grp, event_id, facts, applied_at FROM input
+		WHERE epoch >= (SELECT f.epoch FROM effect_fences f WHERE f.grp = input.grp AND f.part = input.part)
+		ON CONFLICT (grp, event_id) DO NOTHING
+		RETURNING event_id`, func(row Row) error {
+		var id string
+		if err := row.Scan(&id); err != nil {
+			return err
+		}
+		k.inserted[id] = true
+		return nil
+	})
+}
+
+// fresh returns the deliveries that have to have their effect now, and those whose ID
+// is known with other facts and that were not recorded before. What is in neither is
+// stale, or had its effect in an earlier transaction.
+func (k *keys) fresh(ctx context.Context) (fresh, conflicts []workers.Delivery, err error) {
+	if len(k.inserted) == len(k.picked) {
+		fresh = make([]workers.Delivery, len(k.picked))
+		for n, i := range k.picked {
+			fresh[n] = k.b.ds[i]
+		}
+		return fresh, nil, nil
+	}
+	kept, err := k.lookUp(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(inserted) < len(kept) {
-		if err := h.lookUpKeys(ctx, tx, kept, inserted); err != nil {
-			return nil, nil, err
-		}
-	}
 	var other []int
-	for _, i := range picked {
-		d := &b.ds[i]
+	for _, i := range k.picked {
+		d := &k.b.ds[i]
 		switch {
-		case stale[i] > 0:
-		case b.facts[i] != kept[d.Event.ID]:
+		case k.stale[i] > 0:
+		case k.b.facts[i] != kept[d.Event.ID]:
 			other = append(other, i)
-		case inserted[d.Event.ID]:
+		case k.inserted[d.Event.ID]:
 			fresh = append(fresh, *d)
-			delete(inserted, d.Event.ID) // The same event again in this batch has had its effect.
+			delete(k.inserted, d.Event.ID) // The same event again in this batch has had its effect.
 		}
 	}
-	conflicts, err = h.recordConflicts(ctx, tx, b, other, kept)
+	conflicts, err = k.h.recordConflicts(ctx, k.tx, k.b, other, kept)
 	return fresh, conflicts, err
 }
 
-// insertKeys inserts what is missing and returns it. The order of the IDs makes
-// two transactions with the same events wait for each other, not deadlock.
-func (h *Handler) insertKeys(ctx context.Context, tx *Tx, kept map[string]string) (map[string]bool, error) {
-	in := NewRows(Text("event_id"), Text("facts"), Text("grp").Same(h.group), Timestamp("applied_at").Same(tx.Now()))
-	for _, id := range slices.Sorted(maps.Keys(kept)) {
-		in.Add(id, kept[id])
+// lookUp finds why deliveries have inserted no key: which are stale, and which facts
+// count for each event ID of the others.
+func (k *keys) lookUp(ctx context.Context) (kept map[string]string, err error) {
+	if err := k.findStale(ctx); err != nil {
+		return nil, err
 	}
-	inserted := make(map[string]bool, len(kept))
-	return inserted, tx.QueryRows(ctx, in, `
-		INSERT INTO effects (grp, event_id, facts, applied_at)
-		SELECT grp, event_id, facts, applied_at FROM input WHERE true
-		ON CONFLICT (grp, event_id) DO NOTHING
-		RETURNING event_id`, func(rows *sql.Rows) error {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return err
+	var left []int
+	kept = map[string]string{}
+	for _, i := range k.picked {
+		if k.stale[i] > 0 {
+			continue
 		}
-		inserted[id] = true
-		return nil
-	})
-}
-
-// lookUpKeys replaces the facts of IDs that were known before by those kept then.
-func (h *Handler) lookUpKeys(ctx context.Context, tx *Tx, kept map[string]string, inserted map[string]bool) error {
-	in := NewRows(Text("event_id"), Text("grp").Same(h.group))
-	for id := range kept {
-		if !inserted[id] {
+		id := k.b.ds[i].Event.ID
+		if _, twice := kept[id]; !twice {
+			kept[id] = k.b.facts[i]
+		}
+		if !k.inserted[id] {
+			left = append(left, i)
+		}
+	}
+	if len(k.stale) > 0 {
+		k.queue(left) // An event may have come twice, the first time stale.
+		if err := k.tx.Send(ctx); err != nil {
+			return nil, err
+		}
+	}
+	in := NewRows(Text("event_id"), Text("grp").Same(k.h.group))
+	for _, i := range left {
+		if id := k.b.ds[i].Event.ID; !k.inserted[id] {
 			in.Add(id)
 		}
 	}
-	return tx.QueryRows(ctx, in, `
-		SELECT e.event_id, e.facts
-		FROM input JOIN effects e ON e.grp = input.grp AND e.event_id = input.event_id`, func(rows *sql.Rows) error {
+	found := Lookup{Table: "effects", As: "e", Keys: []string{"grp", "event_id"}}
+	return kept, k.tx.QueryRows(ctx, in, `SELECT e.event_id, e.facts `+found.From(k.tx.Dialect()), func(row Row) error {
 		var id, facts string
-		if err := rows.Scan(&id, &facts); err != nil {
+		if err := row.Scan(&id, &facts); err != nil {
 			return err
 		}
 		kept[id] = facts
 		return nil
 	})
+}
+
+// findStale compares the epochs of the deliveries with those of the fences.
+func (k *keys) findStale(ctx context.Context) error {
+	in := NewRows(Integer("part"), Text("grp").Same(k.h.group))
+	epochs := map[int]int64{}
+	for _, i := range k.picked {
+		p := k.b.ds[i].Partition
+		if _, twice := epochs[p]; !twice {
+			epochs[p] = 0
+			in.Add(int64(p))
+		}
+	}
+	fences := Lookup{Table: "effect_fences", As: "f", Keys: []string{"grp", "part"}}
+	err := k.tx.QueryRows(ctx, in, `SELECT f.part, f.epoch `+fences.From(k.tx.Dialect()), func(row Row) error {
+		var p int
+		var epoch int64
+		if err := row.Scan(&p, &epoch); err != nil {
+			return err
+		}
+		epochs[p] = epoch
+		return nil
+	})
+	k.stale = map[int]int64{}
+	for _, i := range k.picked {
+		if seen := epochs[k.b.ds[i].Partition]; k.b.ds[i].Epoch < seen {
+			k.stale[i] = seen
+		}
+	}
+	return err
 }
 
 // recordConflicts records deliveries whose ID is known with other facts and
@@ -207,9 +266,9 @@ func (h *Handler) recordConflicts(ctx context.Context, tx *Tx, b *batch, other [
 		INSERT INTO effect_conflicts (grp, event_id, facts, kept_facts, part, entry_id, recorded_at)
 		SELECT grp, event_id, facts, kept_facts, part, entry_id, recorded_at FROM input WHERE true
 		ON CONFLICT (grp, event_id, facts) DO NOTHING
-		RETURNING event_id, facts`, func(rows *sql.Rows) error {
+		RETURNING event_id, facts`, func(row Row) error {
 		var c conflict
-		if err := rows.Scan(&c.id, &c.facts); err != nil {
+		if err := row.Scan(&c.id, &c.facts); err != nil {
 			return err
 		}
 		recorded = append(recorded, first[c])

@@ -42,14 +42,14 @@ func openSQLite(o Options) (write, read *sql.DB, err error) {
 	if err := f.Close(); err != nil {
 		return nil, nil, fmt.Errorf("effects: open the SQLite file: %w", err)
 	}
-	write, err = sql.Open("sqlite", sqliteDSN(path, o.BusyTimeout, false))
+	write, err = openKeeping(sqliteDSN(path, o.BusyTimeout, false))
 	if err != nil {
 		return nil, nil, fmt.Errorf("effects: open the SQLite file: %w", err)
 	}
 	// SQLite has one writer at a time whatever we do; waiting for it here keeps
 	// the order fair and lets the wait end with the context.
 	write.SetMaxOpenConns(1)
-	read, err = sql.Open("sqlite", sqliteDSN(path, o.BusyTimeout, true))
+	read, err = openKeeping(sqliteDSN(path, o.BusyTimeout, true))
 	if err != nil {
 		_ = write.Close() // Nothing was written; the error above is the one to tell.
 		return nil, nil, fmt.Errorf("effects: open the SQLite file: %w", err)
@@ -135,15 +135,20 @@ func (g *generation) check(_ context.Context, c *pgx.Conn) error {
 
 // prepare looks at each new connection, because a failover or a changed role may
 // bring other settings than the process started with, and bounds how long a
-// transaction of it may stand still. The setting is not sent at the start of the
-// connection: poolers refuse start-up parameters they do not know.
+// transaction of it may stand still. Tables are read by their indexes even where one
+// was small when the plan was made: the plan is kept, and the table grows. The settings
+// are not sent at the start of the connection: poolers refuse start-up parameters they
+// do not know.
 func (g *generation) prepare(stall time.Duration) func(context.Context, *pgx.Conn) error {
 	timeout := strconv.FormatInt(stall.Milliseconds(), 10)
 	return func(ctx context.Context, c *pgx.Conn) error {
 		c.PgConn().CustomData()[generationKey] = g.now.Load()
+		// A mode without prepared statements, set in the DSN for a pooler, asks Go for types.
+		c.TypeMap().RegisterDefaultPgType(pgTexts{}, "_text")
 		var durable string
 		err := c.QueryRow(ctx, `SELECT current_setting('synchronous_commit'),
-			set_config('idle_in_transaction_session_timeout', $1, false)`, timeout).Scan(&durable, nil)
+			set_config('idle_in_transaction_session_timeout', $1, false),
+			set_config('enable_seqscan', 'off', false)`, timeout).Scan(&durable, nil, nil)
 		switch {
 		case err != nil:
 			err = &wayError{fmt.Errorf("effects: prepare a connection: %w", err)}

@@ -23,8 +23,8 @@ func TestConformancePostgres(t *testing.T) {
 	effectstest.Conformance(t, effectstest.Postgres)
 }
 
-func scanner(into ...any) func(*sql.Rows) error {
-	return func(rows *sql.Rows) error { return rows.Scan(into...) }
+func scanner(into ...any) func(effects.Row) error {
+	return func(row effects.Row) error { return row.Scan(into...) }
 }
 
 // TestG4SQLiteSyncsCommits holds the settings that make a commit survive a power cut.
@@ -80,14 +80,14 @@ func TestRows(t *testing.T) {
 		seen := 0
 		err := s.Update(t.Context(), func(ctx context.Context, tx *effects.Tx) error {
 			seen = 0
-			return tx.QueryRows(ctx, in, `SELECT i, a, b, t, f, same FROM input`, func(rows *sql.Rows) error {
+			return tx.QueryRows(ctx, in, `SELECT i, a, b, t, f, same FROM input`, func(row effects.Row) error {
 				var i int64
 				var a sql.NullString
 				var b []byte
 				var got effects.Time
 				var f bool
 				var same string
-				if err := rows.Scan(&i, &a, &b, &got, &f, &same); err != nil {
+				if err := row.Scan(&i, &a, &b, &got, &f, &same); err != nil {
 					return err
 				}
 				full := i%2 == 0

@@ -2,7 +2,6 @@ package effects_test
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -56,9 +55,9 @@ func ExampleStore_Handler() {
 	paid := effectstest.Deliveries("shipping", effectstest.Event(1, event.PaymentSucceeded, "A1001", "2019-1", effectstest.CNY(8800)))
 	fmt.Println(shipping.HandleBatch(ctx, paid))
 	fmt.Println(shipping.HandleBatch(ctx, paid))
-	err = store.Query(ctx, func(rows *sql.Rows) error {
+	err = store.Query(ctx, func(row effects.Row) error {
 		var n int
-		err := rows.Scan(&n)
+		err := row.Scan(&n)
 		fmt.Println("parcels:", n)
 		return err
 	}, `SELECT count(*) FROM parcels`)

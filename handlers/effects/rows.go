@@ -55,19 +55,32 @@ func (c Column) Same(value any) Column {
 // Rows is a relation that is sent along with a statement, where it is called
 // input: one statement then writes or looks up as many rows as the batch has.
 // PostgreSQL gets one array a column, so that the statement's text, and with it
-// its plan, stays the same whatever the number of rows; SQLite gets VALUES.
+// its plan, stays the same whatever the number of rows; SQLite gets VALUES, in numbers
+// of rows that come again.
 type Rows struct {
 	cols   []Column
-	varies []int
-	values []any
+	varies []cells
+	n      int
+}
+
+// cells are the values of a column, in the slice of its kind.
+type cells struct {
+	Column
+	texts    []string
+	integers []int64
+	blobs    [][]byte
+	times    []time.Time
+	booleans []bool
+	// null marks what is NULL; empty while nothing is.
+	null []bool
 }
 
 // NewRows names the columns. At least one is not Same.
 func NewRows(cols ...Column) *Rows {
 	r := &Rows{cols: cols}
-	for i, c := range cols {
+	for _, c := range cols {
 		if !c.fixed {
-			r.varies = append(r.varies, i)
+			r.varies = append(r.varies, cells{Column: c})
 		}
 	}
 	return r
@@ -79,18 +92,72 @@ func (r *Rows) Add(values ...any) {
 	if len(values) != len(r.varies) {
 		panic(fmt.Sprintf("effects: %d values for %d columns", len(values), len(r.varies)))
 	}
-	r.values = append(r.values, values...)
+	for i, v := range values {
+		if c := &r.varies[i]; !c.add(r.n, v) {
+			panic("effects: column " + c.name + " is given a value of another type")
+		}
+	}
+	r.n++
 }
 
+// add appends the value of row n and reports whether it is of the column's type.
+func (c *cells) add(n int, v any) bool {
+	isNull := v == nil
+	ok := true
+	switch c.kind {
+	case text:
+		var x string
+		if !isNull {
+			x, ok = v.(string)
+		}
+		c.texts = append(c.texts, x)
+	case integer:
+		var x int64
+		if !isNull {
+			x, ok = v.(int64)
+		}
+		c.integers = append(c.integers, x)
+	case blob:
+		var x []byte
+		if !isNull {
+			x, ok = v.([]byte)
+		}
+		isNull = x == nil
+		c.blobs = append(c.blobs, x)
+	case timestamp:
+		var x time.Time
+		if !isNull {
+			x, ok = v.(time.Time)
+		}
+		c.times = append(c.times, x)
+	case boolean:
+		var x bool
+		if !isNull {
+			x, ok = v.(bool)
+		}
+		c.booleans = append(c.booleans, x)
+	}
+	if isNull && c.null == nil {
+		c.null = make([]bool, n, n+1)
+	}
+	if c.null != nil {
+		c.null = append(c.null, isNull)
+	}
+	return ok
+}
+
+// isNull reports whether the value of row n is NULL.
+func (c *cells) isNull(n int) bool { return c.null != nil && c.null[n] }
+
 // Len is the number of rows.
-func (r *Rows) Len() int { return len(r.values) / len(r.varies) }
+func (r *Rows) Len() int { return r.n }
 
 // names lists the columns as the common table expression needs them: those of
 // Add first, then those that are the same for all.
 func (r *Rows) names() string {
 	names := make([]string, 0, len(r.cols))
-	for _, i := range r.varies {
-		names = append(names, r.cols[i].name)
+	for i := range r.varies {
+		names = append(names, r.varies[i].name)
 	}
 	for _, c := range r.cols {
 		if c.fixed {
@@ -103,10 +170,10 @@ func (r *Rows) names() string {
 // postgres words the relation as a common table expression over arrays.
 func (r *Rows) postgres() (string, []any) {
 	var arrays, fixed []string
-	var args []any
-	for j, i := range r.varies {
-		args = append(args, r.array(j, r.cols[i].kind))
-		arrays = append(arrays, "$"+strconv.Itoa(len(args))+"::"+r.cols[i].kind.pgType()+"[]")
+	args := make([]any, 0, len(r.cols))
+	for i := range r.varies {
+		args = append(args, r.varies[i].array())
+		arrays = append(arrays, "$"+strconv.Itoa(len(args))+"::"+r.varies[i].kind.pgType()+"[]")
 	}
 	for _, c := range r.cols {
 		if c.fixed {
@@ -118,88 +185,97 @@ func (r *Rows) postgres() (string, []any) {
 		" FROM unnest(" + strings.Join(arrays, ", ") + ") AS u) ", args
 }
 
-// array collects column j of the rows. Pointers carry NULL.
-func (r *Rows) array(j int, k kind) any {
-	switch k {
+// array is the column as the driver takes it. Pointers carry NULL.
+func (c *cells) array() any {
+	switch c.kind {
 	case text:
-		return column[string](r, j)
+		return pgTexts{c.texts, c.null}
 	case integer:
-		return column[int64](r, j)
+		return nullable(c.integers, c.null)
 	case timestamp:
-		return column[time.Time](r, j)
+		return nullable(c.times, c.null)
 	case boolean:
-		return column[bool](r, j)
+		return nullable(c.booleans, c.null)
 	default:
-		out := make([][]byte, 0, r.Len())
-		for n := j; n < len(r.values); n += len(r.varies) {
-			b, _ := r.values[n].([]byte) // nil is NULL.
-			out = append(out, b)
-		}
-		return out
+		return c.blobs // nil is NULL.
 	}
 }
 
-// column returns []T, or []*T when some value is NULL.
-func column[T any](r *Rows, j int) any {
-	plain := make([]T, 0, r.Len())
-	for n := j; n < len(r.values); n += len(r.varies) {
-		v, ok := r.values[n].(T)
-		if !ok {
-			return nullable[T](r, j)
-		}
-		plain = append(plain, v)
+func nullable[T any](values []T, null []bool) any {
+	if null == nil {
+		return values
 	}
-	return plain
-}
-
-func nullable[T any](r *Rows, j int) any {
-	out := make([]*T, 0, r.Len())
-	for n := j; n < len(r.values); n += len(r.varies) {
-		if r.values[n] == nil {
-			out = append(out, nil)
-			continue
+	out := make([]*T, len(values))
+	for n := range values {
+		if !null[n] {
+			out[n] = &values[n]
 		}
-		v, ok := r.values[n].(T)
-		if !ok {
-			panic(fmt.Sprintf("effects: column %s holds a %T", r.cols[r.varies[j]].name, r.values[n]))
-		}
-		out = append(out, &v)
 	}
 	return out
 }
 
-// sqliteVariables is SQLite's default bound of parameters in one statement.
-const sqliteVariables = 32766
-
-// sqlite words rows from..to as a common table expression over VALUES. The
-// parameters have no numbers on purpose: SQLite looks numbered ones up one by one.
-func (r *Rows) sqlite(from, to int) (string, []any) {
-	var b strings.Builder
-	args := make([]any, 0, len(r.cols)+(to-from)*len(r.varies))
-	b.WriteString("WITH input (" + r.names() + ") AS (SELECT v.*")
-	for _, c := range r.cols {
-		if c.fixed {
-			b.WriteString(", ?")
-			args = append(args, sqliteValue(c.value))
+// sqlite calls run for one statement after another, until all rows were in one: the
+// relation as a common table expression over VALUES, and its parameters. They have no
+// numbers on purpose: SQLite looks numbered ones up one by one.
+func (r *Rows) sqlite(run func(with string, args []any) error) error {
+	var args []any
+	for from, step := 0, sqliteStep; from < r.n; {
+		if step > r.n-from {
+			step /= 2
+			continue
 		}
+		args = args[:0]
+		for _, c := range r.cols {
+			if c.fixed {
+				args = append(args, sqliteValue(c.value))
+			}
+		}
+		for n := from; n < from+step; n++ {
+			for i := range r.varies {
+				args = append(args, r.varies[i].value(n))
+			}
+		}
+		if err := run(r.with(step), args); err != nil {
+			return err
+		}
+		from += step
 	}
-	row := "(" + strings.TrimSuffix(strings.Repeat("?, ", len(r.varies)), ", ") + ")"
-	b.WriteString(" FROM (VALUES ")
-	for n := from; n < to; n++ {
-		if n > from {
-			b.WriteString(", ")
-		}
-		b.WriteString(row)
-		for _, v := range r.values[n*len(r.varies) : (n+1)*len(r.varies)] {
-			args = append(args, sqliteValue(v))
-		}
-	}
-	b.WriteString(") AS v) ")
-	return b.String(), args
+	return nil
 }
 
-// perStatement is how many rows fit one SQLite statement.
-func (r *Rows) perStatement() int { return (sqliteVariables - len(r.cols)) / len(r.varies) }
+// sqliteStep is how many rows a SQLite statement has at most. Fewer rows are sent in
+// powers of two, so that a statement has few texts and is parsed once for each.
+const sqliteStep = 64
+
+func (r *Rows) with(rows int) string {
+	var b strings.Builder
+	b.WriteString("WITH input (" + r.names() + ") AS (SELECT v.*")
+	b.WriteString(strings.Repeat(", ?", len(r.cols)-len(r.varies)))
+	row := "(" + strings.Repeat("?, ", len(r.varies)-1) + "?)"
+	b.WriteString(" FROM (VALUES ")
+	b.WriteString(strings.Repeat(row+", ", rows-1))
+	b.WriteString(row + ") AS v) ")
+	return b.String()
+}
+
+// value is what the SQLite driver stores for row n.
+func (c *cells) value(n int) any {
+	if c.isNull(n) {
+		return nil
+	}
+	switch c.kind {
+	case text:
+		return c.texts[n]
+	case integer:
+		return c.integers[n]
+	case timestamp:
+		return sqliteValue(c.times[n])
+	case boolean:
+		return c.booleans[n]
+	default:
+		return c.blobs[n]
+	}
+}
 
 // sqliteTime is the text SQLite keeps times as: UTC, fixed width, so that they
 // compare as text as they compare as times.

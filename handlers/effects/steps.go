@@ -6,13 +6,13 @@ type Step string
 
 // The steps of one transaction, in order.
 const (
-	// StepBegun: the transaction is open.
+	// StepBegun: the transaction has its connection.
 	StepBegun Step = "begun"
-	// StepFenced: the owner's epoch was looked at.
+	// StepFenced: the fence is locked, and the dedup keys sent along with it are inserted.
 	StepFenced Step = "fenced"
-	// StepKeyed: the dedup keys are inserted.
+	// StepKeyed: it is known which deliveries have their effect now.
 	StepKeyed Step = "keyed"
-	// StepApplied: the effects are made; the commit comes next.
+	// StepApplied: the effects are made, or queued to be sent with the commit.
 	StepApplied Step = "applied"
 	// StepCommitted: the commit was answered; the outcomes are not yet given.
 	StepCommitted Step = "committed"

@@ -98,18 +98,29 @@ func (s *Store) Close() error {
 
 // Query runs a query outside of any transaction and calls scan for each row. It
 // cannot write to a SQLite file.
-func (s *Store) Query(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
-	rows, err := s.read.QueryContext(ctx, query, bind(s.dialect, args)...)
+func (s *Store) Query(ctx context.Context, scan func(Row) error, query string, args ...any) error {
+	if s.dialect == SQLite {
+		args = sqliteArgs(args)
+	}
+	rows, err := s.read.QueryContext(ctx, query, args...)
 	return each(rows, err, scan)
 }
 
 // QueryRows runs a query that reads the relation input, outside of any
 // transaction, and calls scan for each row it gives. With no rows it does nothing.
-func (s *Store) QueryRows(ctx context.Context, in *Rows, query string, scan func(*sql.Rows) error) error {
-	return withRows(s.dialect, in, func(with string, args []any) error {
+func (s *Store) QueryRows(ctx context.Context, in *Rows, query string, scan func(Row) error) error {
+	run := func(with string, args []any) error {
 		rows, err := s.read.QueryContext(ctx, with+query, args...)
 		return each(rows, err, scan)
-	})
+	}
+	switch {
+	case in.Len() == 0:
+		return nil
+	case s.dialect == Postgres:
+		return run(in.postgres())
+	default:
+		return in.sqlite(run)
+	}
 }
 
 // Update runs f in a transaction that belongs to no event, such as a purge. What
@@ -130,18 +141,16 @@ func (s *Store) transaction(ctx context.Context, at func(Step) error, f func(con
 			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}()
-	var opts *sql.TxOptions
-	if s.dialect == Postgres {
-		// What is locked must be read as the last owner of the lock left it, which
-		// is what read committed does and a server's default may not.
-		opts = &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+	begin := beginPostgres
+	if s.dialect == SQLite {
+		begin = beginSQLite
 	}
-	tx, err := s.write.BeginTx(ctx, opts)
+	db, err := begin(ctx, s.write)
 	if err != nil {
 		return &wayError{fmt.Errorf("effects: begin: %w", safe(err))}
 	}
-	defer tx.Rollback() //nolint:errcheck // After a commit there is nothing to roll back; else the error is told.
-	t := &Tx{tx: tx, dialect: s.dialect, now: s.Now()}
+	defer db.close(ctx)
+	t := &Tx{session: db, dialect: s.dialect, now: s.Now()}
 	if err := stop(at, StepBegun); err != nil {
 		return err
 	}
@@ -151,8 +160,8 @@ func (s *Store) transaction(ctx context.Context, at func(Step) error, f func(con
 	if err := stop(at, StepApplied); err != nil {
 		return err
 	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("effects: commit: %w", safe(err))
+	if err := t.commit(ctx); err != nil {
+		return err
 	}
 	for _, f := range t.onCommit {
 		f()

@@ -27,14 +27,14 @@ var _ workers.BatchHandler = (*Handler)(nil)
 
 // New returns the handler of a group on a store.
 func New(store *effects.Store, group string, opts ...effects.HandlerOption) *Handler {
-	apply := func(ctx context.Context, tx *effects.Tx, ds []workers.Delivery) error {
-		return write(ctx, tx, group, ds)
+	apply := func(_ context.Context, tx *effects.Tx, ds []workers.Delivery) error {
+		return write(tx, group, ds)
 	}
 	return &Handler{store.Handler(group, apply, append(opts, effects.WithConflicts(apply))...)}
 }
 
 // write is the effect of a batch.
-func write(ctx context.Context, tx *effects.Tx, group string, ds []workers.Delivery) error {
+func write(tx *effects.Tx, group string, ds []workers.Delivery) error {
 	rows := effects.NewRows(
 		effects.Text("grp").Same(group),
 		effects.Text("event_id"), effects.Text("facts"), effects.Text("type"), effects.Text("conflict_of"),
@@ -49,16 +49,13 @@ func write(ctx context.Context, tx *effects.Tx, group string, ds []workers.Deliv
 			return fmt.Errorf("eventlog: event %s: %w", ds[i].Event.ID, err)
 		}
 	}
-	_, err := tx.ExecRows(ctx, rows, `
+	tx.Queue(rows, `
 		INSERT INTO event_log (grp, event_id, facts, type, conflict_of, account, namespace, provider, order_ref, part, entry_id,
 			event, callback_id, sha256, callback_part, raw, item, headers, key_id, signed_at, occurred_at, received_at, appended_at)
 		SELECT grp, event_id, facts, type, conflict_of, account, namespace, provider, order_ref, part, entry_id,
 			event, callback_id, sha256, callback_part, raw, item, headers, key_id, signed_at, occurred_at, received_at, appended_at
 		FROM input WHERE true
 		ON CONFLICT (event_id, facts) DO NOTHING`)
-	if err != nil {
-		return fmt.Errorf("eventlog: %w", err)
-	}
 	return nil
 }
 

@@ -2,7 +2,6 @@ package eventlog
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"maps"
 	"slices"
@@ -39,9 +38,9 @@ func (r *Reader) PurgeBefore(ctx context.Context, before time.Time, limit int) (
 	err := r.store.Update(ctx, func(ctx context.Context, tx *effects.Tx) error {
 		purged = 0
 		ids := map[string][]string{}
-		err := tx.Query(ctx, func(rows *sql.Rows) error {
+		err := tx.Query(ctx, func(row effects.Row) error {
 			var group, id string
-			err := rows.Scan(&group, &id)
+			err := row.Scan(&group, &id)
 			ids[group] = append(ids[group], id)
 			purged++
 			return err

@@ -59,12 +59,12 @@ func (r *Reader) ByCallback(ctx context.Context, callbackID string) ([]Entry, er
 
 func (r *Reader) read(ctx context.Context, query string, args ...any) ([]Entry, error) {
 	var out []Entry
-	err := r.store.Query(ctx, func(rows *sql.Rows) error {
+	err := r.store.Query(ctx, func(row effects.Row) error {
 		var e Entry
 		var text string
 		var headers, keyID sql.NullString
 		var signed, appended effects.Time
-		err := rows.Scan(&text, &e.Facts, &e.Raw, &e.Item, &headers, &keyID, &signed, &e.Partition, &e.EntryID, &appended)
+		err := row.Scan(&text, &e.Facts, &e.Raw, &e.Item, &headers, &keyID, &signed, &e.Partition, &e.EntryID, &appended)
 		if err != nil {
 			return err
 		}

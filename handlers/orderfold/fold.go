@@ -11,35 +11,44 @@ import (
 )
 
 // Folder folds events into the orders of one pair of tables.
-type Folder struct{ sql statements }
+type Folder struct {
+	sql map[effects.Dialect]*statements
+}
 
 // New returns a Folder of the tables with these names; see docs/schema.md for their
 // columns.
-func New(orders, refs string) *Folder { return &Folder{sql: newStatements(orders, refs)} }
+func New(orders, refs string) *Folder {
+	return &Folder{sql: map[effects.Dialect]*statements{
+		effects.SQLite:   newStatements(effects.SQLite, orders, refs),
+		effects.Postgres: newStatements(effects.Postgres, orders, refs),
+	}}
+}
 
 // folding is the work on one batch.
 type folding struct {
 	sql    *statements
 	tx     *effects.Tx
+	beside func(orders *effects.Rows)
 	refs   map[ref]*refRow
 	orders map[Key]*Order
+	// noted are the orders whose rows were not read yet.
+	noted []Key
 }
 
 // Fold folds the events that move money, in their order, calls visit after each of
-// them, and writes what changed. Events that move nothing are passed over. What
-// visit returns ends the folding.
-func (f *Folder) Fold(ctx context.Context, tx *effects.Tx, events []*event.Event, visit func(Step) error) error {
-	b := &folding{sql: &f.sql, tx: tx, refs: map[ref]*refRow{}, orders: map[Key]*Order{}}
+// them, and queues what changed to be written with the commit. Events that move nothing
+// are passed over. What visit returns ends the folding. Beside, where it is set, is
+// given the namespace and order_key of orders that are about to be locked and read, to
+// queue further queries about them; all of them are answered before the first visit.
+func (f *Folder) Fold(ctx context.Context, tx *effects.Tx, events []*event.Event, beside func(orders *effects.Rows), visit func(Step) error) error {
+	b := &folding{sql: f.sql[tx.Dialect()], tx: tx, beside: beside, refs: map[ref]*refRow{}, orders: map[Key]*Order{}}
 	for _, e := range events {
 		if e.MovesMoney() {
 			b.need(e)
 		}
 	}
-	if err := b.loadRefs(ctx); err != nil {
-		return fmt.Errorf("orderfold: load references: %w", err)
-	}
-	if err := b.loadOrders(ctx); err != nil {
-		return fmt.Errorf("orderfold: load orders: %w", err)
+	if err := b.load(ctx); err != nil {
+		return fmt.Errorf("orderfold: load: %w", err)
 	}
 	for i, e := range events {
 		if e.MovesMoney() {
@@ -50,10 +59,10 @@ func (f *Folder) Fold(ctx context.Context, tx *effects.Tx, events []*event.Event
 			}
 		}
 	}
-	if err := b.saveRefs(ctx); err != nil {
+	if err := b.saveRefs(); err != nil {
 		return fmt.Errorf("orderfold: save references: %w", err)
 	}
-	if err := b.saveOrders(ctx); err != nil {
+	if err := b.saveOrders(); err != nil {
 		return fmt.Errorf("orderfold: save orders: %w", err)
 	}
 	return nil
@@ -70,7 +79,8 @@ func (b *folding) need(e *event.Event) {
 		home := Home(e)
 		b.order(home)
 		for _, r := range claims(e) {
-			b.row(r).wantClaims = append(b.row(r).wantClaims, home.Order)
+			row := b.row(r)
+			row.claims = append(row.claims, home.Order)
 		}
 	case ok:
 		b.row(r)
@@ -82,7 +92,7 @@ func (b *folding) need(e *event.Event) {
 func (b *folding) row(r ref) *refRow {
 	row, ok := b.refs[r]
 	if !ok {
-		row = &refRow{ref: r, state: &event.Order{}}
+		row = &refRow{ref: r, relatedInRow: emptySet, state: &event.Order{}}
 		b.refs[r] = row
 	}
 	return row
@@ -93,6 +103,7 @@ func (b *folding) order(k Key) *Order {
 	if !ok {
 		o = &Order{Key: k, State: &event.Order{}}
 		b.orders[k] = o
+		b.noted = append(b.noted, k)
 	}
 	return o
 }
@@ -110,8 +121,7 @@ func (b *folding) fold(e *event.Event) Step {
 		joined = b.join(p, e, also) || joined
 	}
 	if r, ok := original(e); ok && e.OrderRef() == "" {
-		b.refs[r].state.Apply(e)
-		b.refs[r].told = true
+		b.refs[r].tell(e)
 	}
 	s := Step{Event: e, Order: o, Before: before, Change: o.State.Apply(e)}
 	o.folded = true

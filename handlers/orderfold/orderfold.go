@@ -23,9 +23,10 @@
 // Concurrency. Whoever folds an event holds the locks of the rows of all references of
 // its payments, and of the orders that claim them. References are locked before orders,
 // each in the order of their keys, so that transactions wait for each other in one
-// direction. Rows that are new, or related to what is found behind a lock, may break that
-// order, and whoever the database then ends runs again. Orders that are new are inserted when they are
-// folded; whoever loses that race runs again too (effects.ErrRace).
+// direction. Orders that the batch names are locked together with its references; those
+// that are found behind a lock, as claims and relations are, and rows that are new may
+// break that order, and whoever the database then ends runs again. Orders that are new are
+// inserted with the commit; whoever loses that race runs again too (effects.ErrRace).
 package orderfold
 
 import (

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { effectstest.Main(m) }
 func handler(s *effects.Store) workers.BatchHandler {
 	f := orderfold.New("orders", "order_refs")
 	return s.Handler("fold", func(ctx context.Context, tx *effects.Tx, ds []workers.Delivery) error {
-		return f.Fold(ctx, tx, effects.Events(ds), func(orderfold.Step) error { return nil })
+		return f.Fold(ctx, tx, effects.Events(ds), nil, func(orderfold.Step) error { return nil })
 	})
 }
 
@@ -45,11 +45,11 @@ type row struct {
 func rows(tb testing.TB, s *effects.Store, namespace string) map[string]row {
 	tb.Helper()
 	out := map[string]row{}
-	err := s.Query(tb.Context(), func(rows *sql.Rows) error {
+	err := s.Query(tb.Context(), func(in effects.Row) error {
 		var key string
 		var ref sql.NullString
 		var r row
-		err := rows.Scan(&key, &r.Status, &ref, &r.Conflicts, &r.Shared, &r.State)
+		err := in.Scan(&key, &r.Status, &ref, &r.Conflicts, &r.Shared, &r.State)
 		r.Ref = ref.String
 		out[key] = r
 		return err
@@ -257,7 +257,7 @@ func TestG6RefundFindsItsOrder(t *testing.T) {
 		var steps []string
 		f := orderfold.New("orders", "order_refs")
 		h := s.Handler("fold", func(ctx context.Context, tx *effects.Tx, ds []workers.Delivery) error {
-			return f.Fold(ctx, tx, effects.Events(ds), func(st orderfold.Step) error {
+			return f.Fold(ctx, tx, effects.Events(ds), nil, func(st orderfold.Step) error {
 				line := fmt.Sprintf("%s %s→%s %s", st.Order.Key.Name(), st.Before, st.After, st.Change)
 				for _, o := range st.Also {
 					line += fmt.Sprintf(" +%s absorbed=%t", o.Key.Name(), o.Absorbed)
@@ -375,4 +375,31 @@ func permute(n int, visit func([]int)) {
 		all[i] = i
 	}
 	walk(nil, all)
+}
+
+// TestReferencesAreLocked: a batch writes nothing to a reference that stays as it is, and
+// holds it all the same, also against a version that locks it by a SELECT.
+func TestReferencesAreLocked(t *testing.T) {
+	s := effectstest.Open(t, effectstest.Postgres(t), effects.Deps{})
+	e := effectstest.Event(1, event.PaymentSucceeded, "A1", "p1", effectstest.CNY(100))
+	f := orderfold.New("orders", "order_refs")
+	for _, known := range []bool{false, true} {
+		err := s.Update(t.Context(), func(ctx context.Context, tx *effects.Tx) error {
+			err := f.Fold(ctx, tx, []*event.Event{&e}, nil, func(orderfold.Step) error { return nil })
+			if err != nil || !known {
+				return err
+			}
+			for _, table := range []string{"order_refs", "orders"} {
+				err := s.Query(ctx, func(effects.Row) error { return nil }, `SELECT 1 FROM `+table+` FOR UPDATE NOWAIT`)
+				var db *effects.DatabaseError
+				if !errors.As(err, &db) || db.Code != "55P03" {
+					t.Errorf("%s: %v, want the row locked (55P03)", table, err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }

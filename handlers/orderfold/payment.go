@@ -10,7 +10,8 @@ import (
 // references are of the same payment.
 type refRow struct {
 	ref ref
-	// claims are keys of orders, related references of the account, both sorted.
+	// claims are keys of orders, related references of the account, both sorted. Until the
+	// row is here the claims are those of the batch, which a new row begins with.
 	claims, related []string
 	// state is the fold of events that name no order.
 	state *event.Order
@@ -20,18 +21,28 @@ type refRow struct {
 	here bool
 	// inRow, claimsInRow and relatedInRow are what stands in it.
 	inRow, claimsInRow, relatedInRow string
-	// wantClaims are the batch's.
-	wantClaims []string
+	// touched is true once something was added here that the row may not have.
+	touched bool
 }
 
 // claim adds the order to those that claim the reference, and reports whether it was
 // not among them.
-func (r *refRow) claim(key string) bool { return insert(&r.claims, key) }
+func (r *refRow) claim(key string) bool {
+	added := insert(&r.claims, key)
+	r.touched = r.touched || added
+	return added
+}
 
 // relate makes two references one payment's.
 func (r *refRow) relate(other *refRow) {
-	insert(&r.related, other.ref.Ref)
-	insert(&other.related, r.ref.Ref)
+	r.touched = insert(&r.related, other.ref.Ref) || r.touched
+	other.touched = insert(&other.related, r.ref.Ref) || other.touched
+}
+
+// tell folds an event that names no order.
+func (r *refRow) tell(e *event.Event) {
+	r.state.Apply(e)
+	r.told, r.touched = true, true
 }
 
 // insert adds a text to a sorted set, and reports whether it was not in it.

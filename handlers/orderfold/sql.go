@@ -2,7 +2,6 @@ package orderfold
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -15,72 +14,83 @@ import (
 
 // statements are the SQL of one pair of tables.
 type statements struct {
-	readRefs, addRefs, saveRefs                            string
+	addRefs, readRefs, saveRefs                            string
 	readOrders, insertOrders, updateOrders, absorbedOrders string
 }
 
 // newStatements puts the tables' names, which are constants of the handlers, where
 // a statement cannot take a parameter.
-func newStatements(orders, refs string) statements {
+func newStatements(d effects.Dialect, orders, refs string) *statements {
 	named := strings.NewReplacer("{orders}", orders, "{refs}", refs).Replace
-	return statements{
-		readRefs: named(`
-			SELECT r.namespace, r.account, r.ref, r.claims, r.related, r.state
-			FROM input JOIN {refs} r ON r.namespace = input.namespace AND r.account = input.account AND r.ref = input.ref
-			ORDER BY r.namespace, r.account, r.ref`),
-		// The update changes nothing: it takes the lock of a row that somebody else made
-		// meanwhile.
+	foundRefs := effects.Lookup{Table: refs, As: "r", Keys: []string{"namespace", "account", "ref"}}
+	foundOrders := effects.Lookup{Table: orders, As: "o", Keys: []string{"namespace", "order_key"}, Lock: true}
+	return &statements{
+		// A row that is there is not changed: it is locked, whoever made it.
 		addRefs: named(`
 			INSERT INTO {refs} AS r (namespace, account, ref, claims, state)
 			SELECT namespace, account, ref, claims, '' FROM input WHERE true
-			ON CONFLICT (namespace, account, ref) DO UPDATE SET claims = r.claims
-			RETURNING namespace, account, ref, claims, related, state`),
+			ON CONFLICT (namespace, account, ref) DO UPDATE SET claims = excluded.claims WHERE false`),
+		// A row that says no more than a new one does need not be sent.
+		readRefs: `SELECT r.namespace, r.account, r.ref, r.claims, r.related, r.state ` + foundRefs.From(d) + `
+			WHERE r.claims <> input.claims OR r.related <> '[]' OR r.state <> ''`,
 		saveRefs: named(`
-			UPDATE {refs} AS r SET claims = input.claims, related = input.related, state = input.state
-			FROM input WHERE r.namespace = input.namespace AND r.account = input.account AND r.ref = input.ref`),
-		readOrders: named(`
-			SELECT o.namespace, o.order_key, o.shared_reference, o.state
-			FROM input JOIN {orders} o ON o.namespace = input.namespace AND o.order_key = input.order_key
-			ORDER BY o.namespace, o.order_key`),
+			INSERT INTO {refs} (namespace, account, ref, claims, related, state)
+			SELECT namespace, account, ref, claims, related, state FROM input WHERE true
+			ON CONFLICT (namespace, account, ref) DO UPDATE
+			SET claims = excluded.claims, related = excluded.related, state = excluded.state`),
+		readOrders: `SELECT o.namespace, o.order_key, o.shared_reference, o.state ` + foundOrders.From(d),
 		insertOrders: named(`
-			INSERT INTO {orders} (namespace, order_key, order_ref, status, currency, captured_minor, captured_value,
-				refunded_minor, refunded_value, lost_minor, lost_value, customer_ref, conflicts, shared_reference, state, created_at, updated_at)
-			SELECT namespace, order_key, order_ref, status, currency, captured_minor, captured_value,
-				refunded_minor, refunded_value, lost_minor, lost_value, customer_ref, conflicts, shared_reference, state, now, now
-			FROM input WHERE true
-			ON CONFLICT (namespace, order_key) DO NOTHING`),
+			INSERT INTO {orders} (` + orderColumns + `, created_at, updated_at)
+			SELECT ` + orderColumns + `, now, now FROM input`),
 		updateOrders: named(`
-			UPDATE {orders} AS o SET status = input.status, currency = input.currency,
-				captured_minor = input.captured_minor, captured_value = input.captured_value,
-				refunded_minor = input.refunded_minor, refunded_value = input.refunded_value,
-				lost_minor = input.lost_minor, lost_value = input.lost_value,
-				customer_ref = input.customer_ref, conflicts = input.conflicts,
-				shared_reference = input.shared_reference, state = input.state, updated_at = input.now
-			FROM input WHERE o.namespace = input.namespace AND o.order_key = input.order_key`),
+			INSERT INTO {orders} (` + orderColumns + `, created_at, updated_at)
+			SELECT ` + orderColumns + `, now, now FROM input WHERE true
+			ON CONFLICT (namespace, order_key) DO UPDATE
+			SET status = excluded.status, currency = excluded.currency,
+				captured_minor = excluded.captured_minor, captured_value = excluded.captured_value,
+				refunded_minor = excluded.refunded_minor, refunded_value = excluded.refunded_value,
+				lost_minor = excluded.lost_minor, lost_value = excluded.lost_value,
+				customer_ref = excluded.customer_ref, conflicts = excluded.conflicts,
+				shared_reference = excluded.shared_reference, state = excluded.state, updated_at = excluded.updated_at`),
 		absorbedOrders: named(`
 			DELETE FROM {orders} WHERE (namespace, order_key) IN (SELECT namespace, order_key FROM input)`),
 	}
 }
 
-// loadRefs reads the references and holds those that may change.
-// loadRefs locks and reads the references that the batch touches and those that are
-// related to them, and makes rows for those that are new. It notes the orders that
-// claim them.
-func (b *folding) loadRefs(ctx context.Context) error {
+const orderColumns = `namespace, order_key, order_ref, status, currency, captured_minor, captured_value,
+	refunded_minor, refunded_value, lost_minor, lost_value, customer_ref, conflicts, shared_reference, state`
+
+// load locks and reads the references that the batch touches and those that are related
+// to them, makes rows for those that are new, and locks and reads the orders that the
+// batch names or that claim the references.
+func (b *folding) load(ctx context.Context) error {
 	for {
 		wanted := b.missing()
-		if len(wanted) == 0 {
-			break
-		}
-		if err := b.holdRefs(ctx, wanted); err != nil {
+		if err := b.queueRefs(wanted); err != nil {
 			return err
 		}
+		if len(wanted) == 0 {
+			b.noteOrders()
+		}
+		b.queueOrders()
+		if err := b.tx.Send(ctx); err != nil {
+			return err
+		}
+		if len(wanted) == 0 {
+			return nil
+		}
 		for _, r := range wanted {
+			b.refs[r].here = true
 			for _, other := range b.refs[r].relatives() {
 				b.row(other)
 			}
 		}
 	}
+}
+
+// noteOrders notes the orders that claim references, and those that references of which
+// something was told are by themselves.
+func (b *folding) noteOrders() {
 	for r, row := range b.refs {
 		if row.told && len(row.claims) == 0 {
 			b.order(r.key())
@@ -89,7 +99,6 @@ func (b *folding) loadRefs(ctx context.Context) error {
 			b.order(Key{r.Namespace, key})
 		}
 	}
-	return nil
 }
 
 // missing are the references that are not held yet, sorted.
@@ -104,49 +113,51 @@ func (b *folding) missing() []ref {
 	return out
 }
 
-func (b *folding) holdRefs(ctx context.Context, wanted []ref) error {
-	in := effects.NewRows(effects.Text("namespace"), effects.Text("account"), effects.Text("ref"))
+// queueRefs queues what locks the references' rows, makes those that are new, and reads
+// those that are not as new. A reference that is new has nothing to be joined: it is
+// born claimed.
+func (b *folding) queueRefs(wanted []ref) error {
+	in := effects.NewRows(effects.Text("namespace"), effects.Text("account"), effects.Text("ref"), effects.Text("claims"))
 	for _, r := range wanted {
-		in.Add(r.Namespace, r.Account, r.Ref)
-	}
-	if err := b.tx.QueryRows(ctx, in, b.sql.readRefs+b.tx.ForUpdate("r"), b.scanRef); err != nil {
-		return err
-	}
-	added := effects.NewRows(effects.Text("namespace"), effects.Text("account"), effects.Text("ref"), effects.Text("claims"))
-	for _, r := range wanted {
-		if row := b.refs[r]; !row.here {
-			// A reference that is new has nothing to be joined: it is born claimed.
-			claims, err := setText(slices.Compact(slices.Sorted(slices.Values(row.wantClaims))))
-			if err != nil {
-				return err
-			}
-			added.Add(r.Namespace, r.Account, r.Ref, claims)
+		row := b.refs[r]
+		slices.Sort(row.claims)
+		row.claims = slices.Compact(row.claims)
+		var err error
+		if row.claimsInRow, err = setText(row.claims); err != nil {
+			return err
 		}
+		in.Add(r.Namespace, r.Account, r.Ref, row.claimsInRow)
 	}
-	return b.tx.QueryRows(ctx, added, b.sql.addRefs, b.scanRef)
+	b.tx.Queue(in, b.sql.addRefs)
+	b.tx.QueueQuery(in, b.sql.readRefs, b.scanRef)
+	return nil
 }
+
+// emptySet is how a row holds a set without a member.
+const emptySet = "[]"
 
 // setText is how a row holds a set.
 func setText(set []string) (string, error) {
 	if len(set) == 0 {
-		return "[]", nil
+		return emptySet, nil
 	}
 	text, err := json.Marshal(set)
 	return string(text), err
 }
 
-func (b *folding) scanRef(rows *sql.Rows) error {
+func (b *folding) scanRef(in effects.Row) error {
 	var r ref
 	var claims, related, state string
-	if err := rows.Scan(&r.Namespace, &r.Account, &r.Ref, &claims, &related, &state); err != nil {
+	if err := in.Scan(&r.Namespace, &r.Account, &r.Ref, &claims, &related, &state); err != nil {
 		return err
 	}
 	row := b.refs[r]
-	row.here, row.claimsInRow, row.relatedInRow, row.inRow = true, claims, related, state
-	if err := json.Unmarshal([]byte(claims), &row.claims); err != nil {
+	row.claims = nil
+	row.claimsInRow, row.relatedInRow, row.inRow = claims, related, state
+	if err := parseSet(claims, &row.claims); err != nil {
 		return fmt.Errorf("claims: %w", err)
 	}
-	if err := json.Unmarshal([]byte(related), &row.related); err != nil {
+	if err := parseSet(related, &row.related); err != nil {
 		return fmt.Errorf("related: %w", err)
 	}
 	if row.told = state != ""; row.told {
@@ -155,29 +166,48 @@ func (b *folding) scanRef(rows *sql.Rows) error {
 	return nil
 }
 
-func (b *folding) loadOrders(ctx context.Context) error {
-	in := effects.NewRows(effects.Text("namespace"), effects.Text("order_key"))
-	for _, k := range slices.SortedFunc(maps.Keys(b.orders), Key.compare) {
-		in.Add(k.Namespace, k.Order)
+func parseSet(text string, into *[]string) error {
+	if text == emptySet {
+		return nil
 	}
-	return b.tx.QueryRows(ctx, in, b.sql.readOrders+b.tx.ForUpdate("o"), func(rows *sql.Rows) error {
-		var k Key
-		var shared bool
-		var state string
-		if err := rows.Scan(&k.Namespace, &k.Order, &shared, &state); err != nil {
-			return err
-		}
-		o := b.orders[k]
-		o.inRow, o.sharedInRow, o.shared = state, shared, shared
-		return o.State.UnmarshalJSON([]byte(state))
-	})
+	return json.Unmarshal([]byte(text), into)
 }
 
-func (b *folding) saveRefs(ctx context.Context) error {
+// queueOrders queues what locks and reads the orders that were noted since the last
+// time, and what the handler reads beside them.
+func (b *folding) queueOrders() {
+	in := effects.NewRows(effects.Text("namespace"), effects.Text("order_key"))
+	slices.SortFunc(b.noted, Key.compare)
+	for _, k := range b.noted {
+		in.Add(k.Namespace, k.Order)
+	}
+	b.noted = nil
+	b.tx.QueueQuery(in, b.sql.readOrders, b.scanOrder)
+	if b.beside != nil {
+		b.beside(in)
+	}
+}
+
+func (b *folding) scanOrder(in effects.Row) error {
+	var k Key
+	var shared bool
+	var state string
+	if err := in.Scan(&k.Namespace, &k.Order, &shared, &state); err != nil {
+		return err
+	}
+	o := b.orders[k]
+	o.inRow, o.sharedInRow, o.shared = state, shared, shared
+	return o.State.UnmarshalJSON([]byte(state))
+}
+
+func (b *folding) saveRefs() error {
 	in := effects.NewRows(effects.Text("namespace"), effects.Text("account"), effects.Text("ref"),
 		effects.Text("claims"), effects.Text("related"), effects.Text("state"))
 	for _, r := range slices.SortedFunc(maps.Keys(b.refs), ref.compare) {
 		row := b.refs[r]
+		if !row.touched {
+			continue
+		}
 		claims, err := setText(row.claims)
 		if err != nil {
 			return err
@@ -188,7 +218,7 @@ func (b *folding) saveRefs(ctx context.Context) error {
 		}
 		state := ""
 		if row.told {
-			text, err := json.Marshal(row.state)
+			text, err := row.state.MarshalJSON()
 			if err != nil {
 				return err
 			}
@@ -198,11 +228,11 @@ func (b *folding) saveRefs(ctx context.Context) error {
 			in.Add(r.Namespace, r.Account, r.Ref, claims, related, state)
 		}
 	}
-	_, err := b.tx.ExecRows(ctx, in, b.sql.saveRefs)
-	return err
+	b.tx.Queue(in, b.sql.saveRefs)
+	return nil
 }
 
-func (b *folding) saveOrders(ctx context.Context) error {
+func (b *folding) saveOrders() error {
 	added, changed := b.orderRows(), b.orderRows()
 	absorbed := effects.NewRows(effects.Text("namespace"), effects.Text("order_key"))
 	for _, k := range slices.SortedFunc(maps.Keys(b.orders), Key.compare) {
@@ -216,7 +246,7 @@ func (b *folding) saveOrders(ctx context.Context) error {
 		if !o.folded && o.inRow == "" {
 			continue
 		}
-		text, err := json.Marshal(o.State)
+		text, err := o.State.MarshalJSON()
 		if err != nil {
 			return err
 		}
@@ -227,18 +257,10 @@ func (b *folding) saveOrders(ctx context.Context) error {
 			addOrder(changed, o, string(text))
 		}
 	}
-	n, err := b.tx.ExecRows(ctx, added, b.sql.insertOrders)
-	if err != nil {
-		return err
-	}
-	if n != int64(added.Len()) {
-		return fmt.Errorf("new orders: %w", effects.ErrRace)
-	}
-	if _, err := b.tx.ExecRows(ctx, changed, b.sql.updateOrders); err != nil {
-		return err
-	}
-	_, err = b.tx.ExecRows(ctx, absorbed, b.sql.absorbedOrders)
-	return err
+	b.tx.QueueNew(added, b.sql.insertOrders)
+	b.tx.Queue(changed, b.sql.updateOrders)
+	b.tx.Queue(absorbed, b.sql.absorbedOrders)
+	return nil
 }
 
 func (b *folding) orderRows() *effects.Rows {

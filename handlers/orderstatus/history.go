@@ -1,8 +1,6 @@
 package orderstatus
 
 import (
-	"context"
-
 	"github.com/paybell/paybell/handlers/effects"
 	"github.com/paybell/paybell/handlers/orderfold"
 	"github.com/paybell/paybell/workers"
@@ -36,23 +34,19 @@ func (h *history) add(d *workers.Delivery, k orderfold.Key, outcome string, befo
 // move notes that an order became part of another, and its history with it.
 func (h *history) move(from, to orderfold.Key) { h.moved[from] = to }
 
-func (h *history) save(ctx context.Context, tx *effects.Tx) error {
-	_, err := tx.ExecRows(ctx, h.rows, `
+func (h *history) save(tx *effects.Tx) {
+	tx.Queue(h.rows, `
 		INSERT INTO order_history (event_id, namespace, order_key, account, type, outcome, status_before, status_after,
 			occurred_at, received_at, recorded_at, part, entry_id)
 		SELECT event_id, namespace, order_key, account, type, outcome, status_before, status_after,
 			occurred_at, received_at, recorded_at, part, entry_id
 		FROM input WHERE true
 		ON CONFLICT (event_id) DO NOTHING`)
-	if err != nil {
-		return err
-	}
 	moves := effects.NewRows(effects.Text("namespace"), effects.Text("from_key"), effects.Text("to_key"))
 	for from, to := range h.moved {
 		moves.Add(from.Namespace, from.Order, to.Order)
 	}
-	_, err = tx.ExecRows(ctx, moves, `
+	tx.Queue(moves, `
 		UPDATE order_history AS h SET order_key = input.to_key
 		FROM input WHERE h.namespace = input.namespace AND h.order_key = input.from_key`)
-	return err
 }

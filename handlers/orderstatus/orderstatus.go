@@ -58,7 +58,7 @@ func New(store *effects.Store, group string, d Deps, opts ...effects.HandlerOpti
 // apply is the effect of a batch.
 func (h *Handler) apply(ctx context.Context, tx *effects.Tx, ds []workers.Delivery) error {
 	history := newHistory(tx)
-	err := h.fold.Fold(ctx, tx, effects.Events(ds), func(s orderfold.Step) error {
+	err := h.fold.Fold(ctx, tx, effects.Events(ds), nil, func(s orderfold.Step) error {
 		history.add(&ds[s.Index], s.Order.Key, string(s.Change), string(s.Before), string(s.After))
 		for _, o := range s.Also {
 			if o.Absorbed {
@@ -77,9 +77,7 @@ func (h *Handler) apply(ctx context.Context, tx *effects.Tx, ds []workers.Delive
 			h.countOutcome(tx, outcome)
 		}
 	}
-	if err := history.save(ctx, tx); err != nil {
-		return fmt.Errorf("orderstatus: history: %w", err)
-	}
+	history.save(tx)
 	return nil
 }
 

@@ -89,8 +89,8 @@ func (r *Reader) Find(ctx context.Context, q Query) ([]Order, error) {
 		query += ` WHERE ` + strings.Join(where, " AND ")
 	}
 	var out []Order
-	err := r.store.Query(ctx, func(rows *sql.Rows) error {
-		o, err := scanOrder(rows)
+	err := r.store.Query(ctx, func(row effects.Row) error {
+		o, err := scanOrder(row)
 		out = append(out, o)
 		return err
 	}, query+` ORDER BY updated_at DESC, namespace, order_key LIMIT $1`, args...)
@@ -107,9 +107,9 @@ func (r *Reader) Get(ctx context.Context, namespace, name string) (Order, []Entr
 	key := orderfold.Named(namespace, name)
 	o := Order{Namespace: namespace, Name: name, Status: event.StatusUnknown}
 	found := false
-	err := r.store.Query(ctx, func(rows *sql.Rows) error {
+	err := r.store.Query(ctx, func(row effects.Row) error {
 		var err error
-		o, err = scanOrder(rows)
+		o, err = scanOrder(row)
 		found = true
 		return err
 	}, `SELECT `+orderColumns+` FROM orders WHERE namespace = $1 AND order_key = $2`, key.Namespace, key.Order)
@@ -117,11 +117,11 @@ func (r *Reader) Get(ctx context.Context, namespace, name string) (Order, []Entr
 		return Order{}, nil, fmt.Errorf("orderstatus: read an order: %w", err)
 	}
 	var entries []Entry
-	err = r.store.Query(ctx, func(rows *sql.Rows) error {
+	err = r.store.Query(ctx, func(row effects.Row) error {
 		var e Entry
 		var before, after sql.NullString
 		var occurred, received, recorded effects.Time
-		err := rows.Scan(&e.EventID, &e.Type, &e.Account, &e.Outcome, &before, &after, &occurred, &received, &recorded, &e.Partition, &e.EntryID)
+		err := row.Scan(&e.EventID, &e.Type, &e.Account, &e.Outcome, &before, &after, &occurred, &received, &recorded, &e.Partition, &e.EntryID)
 		e.Before, e.After = event.Status(before.String), event.Status(after.String)
 		e.OccurredAt, e.ReceivedAt, e.RecordedAt = occurred.Time, received.Time, recorded.Time
 		entries = append(entries, e)
@@ -138,13 +138,13 @@ func (r *Reader) Get(ctx context.Context, namespace, name string) (Order, []Entr
 	return o, entries, nil
 }
 
-func scanOrder(rows *sql.Rows) (Order, error) {
+func scanOrder(row effects.Row) (Order, error) {
 	var o Order
 	var key, conflicts string
 	var currency, captured, refunded, lost sql.NullString
 	var capturedMinor, refundedMinor, lostMinor sql.NullInt64
 	var created, updated effects.Time
-	err := rows.Scan(&o.Namespace, &key, &o.Status, &currency, &capturedMinor, &captured, &refundedMinor, &refunded,
+	err := row.Scan(&o.Namespace, &key, &o.Status, &currency, &capturedMinor, &captured, &refundedMinor, &refunded,
 		&lostMinor, &lost, &conflicts, &created, &updated)
 	if err != nil {
 		return Order{}, err

@@ -2,7 +2,6 @@ package points
 
 import (
 	"cmp"
-	"context"
 	"database/sql"
 	"maps"
 	"slices"
@@ -16,11 +15,7 @@ type customer struct{ namespace, ref string }
 
 // settle writes the entries that bring the ledger to the targets, one after
 // another, and the balances that follow from them.
-func settle(ctx context.Context, tx *effects.Tx, targets []target) error {
-	held, err := holdings(ctx, tx, targets)
-	if err != nil {
-		return err
-	}
+func settle(tx *effects.Tx, targets []target, held holdings) {
 	entries := effects.NewRows(
 		effects.Text("namespace"), effects.Text("order_key"), effects.Text("customer_ref"),
 		effects.Integer("delta"), effects.Integer("target"), effects.Text("event_id"),
@@ -32,7 +27,7 @@ func settle(ctx context.Context, tx *effects.Tx, targets []target) error {
 			if delta == 0 {
 				return
 			}
-			held[t.key][ref] += delta
+			held.add(t.key, ref, delta)
 			if ref != "" {
 				changes[customer{t.key.Namespace, ref}] += delta
 			}
@@ -47,61 +42,62 @@ func settle(ctx context.Context, tx *effects.Tx, targets []target) error {
 		}
 		book(t.customer, t.points-held[t.key][t.customer])
 	}
-	if _, err := tx.ExecRows(ctx, entries, `
+	tx.Queue(entries, `
 		INSERT INTO points_ledger (namespace, order_key, customer_ref, delta, target, event_id, recorded_at)
-		SELECT namespace, order_key, customer_ref, delta, target, event_id, recorded_at FROM input WHERE true`); err != nil {
-		return err
-	}
-	return balance(ctx, tx, changes)
+		SELECT namespace, order_key, customer_ref, delta, target, event_id, recorded_at FROM input WHERE true`)
+	balance(tx, changes)
 }
 
-// holdings reads what the ledger holds for each order, by customer; "" is the
-// order itself. The orders' rows are locked by the fold, so nobody adds to it.
-func holdings(ctx context.Context, tx *effects.Tx, targets []target) (map[orderfold.Key]map[string]int64, error) {
-	held := map[orderfold.Key]map[string]int64{}
-	in := effects.NewRows(effects.Text("namespace"), effects.Text("order_key"))
-	for _, t := range targets {
-		if held[t.key] == nil {
-			held[t.key] = map[string]int64{}
-			in.Add(t.key.Namespace, t.key.Order)
-		}
+// holdings are what the ledger holds for each order, by customer; "" is the order
+// itself.
+type holdings map[orderfold.Key]map[string]int64
+
+func (h holdings) add(k orderfold.Key, ref string, points int64) {
+	if h[k] == nil {
+		h[k] = map[string]int64{}
 	}
-	return held, tx.QueryRows(ctx, in, `
-		SELECT l.namespace, l.order_key, l.customer_ref, CAST(SUM(l.delta) AS bigint)
-		FROM input JOIN points_ledger l ON l.namespace = input.namespace AND l.order_key = input.order_key
-		GROUP BY l.namespace, l.order_key, l.customer_ref`, func(rows *sql.Rows) error {
+	h[k][ref] += points
+}
+
+// queue queues the reading of orders' holdings. The orders' rows are locked by the
+// fold before it, so nobody adds to them.
+func (h holdings) queue(tx *effects.Tx, orders *effects.Rows) {
+	entries := effects.Lookup{Table: "points_ledger", As: "l", Keys: []string{"namespace", "order_key"}}
+	tx.QueueQuery(orders, `
+		SELECT l.namespace, l.order_key, l.customer_ref, l.delta `+entries.From(tx.Dialect()), func(row effects.Row) error {
 		var k orderfold.Key
 		var ref sql.NullString
 		var points int64
-		if err := rows.Scan(&k.Namespace, &k.Order, &ref, &points); err != nil {
+		if err := row.Scan(&k.Namespace, &k.Order, &ref, &points); err != nil {
 			return err
 		}
-		held[k][ref.String] = points
+		h.add(k, ref.String, points)
 		return nil
 	})
 }
 
 // balance adds the changes to the customers' balances, in the order of their names so
 // that transactions wait for each other in one direction. A balance of 0 has no row.
-func balance(ctx context.Context, tx *effects.Tx, changes map[customer]int64) error {
-	in := effects.NewRows(effects.Text("namespace"), effects.Text("customer_ref"), effects.Integer("delta"),
-		effects.Timestamp("now").Same(tx.Now()))
+func balance(tx *effects.Tx, changes map[customer]int64) {
+	now := effects.Timestamp("now").Same(tx.Now())
+	changed := effects.NewRows(effects.Text("namespace"), effects.Text("customer_ref"), effects.Integer("delta"), now)
+	lowered := effects.NewRows(effects.Text("namespace"), effects.Text("customer_ref"))
 	for _, c := range slices.SortedFunc(maps.Keys(changes), func(a, b customer) int {
 		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.ref, b.ref))
 	}) {
 		if changes[c] != 0 {
-			in.Add(c.namespace, c.ref, changes[c])
+			changed.Add(c.namespace, c.ref, changes[c])
+		}
+		if changes[c] < 0 {
+			lowered.Add(c.namespace, c.ref)
 		}
 	}
-	if _, err := tx.ExecRows(ctx, in, `
+	tx.Queue(changed, `
 		INSERT INTO points_balances AS b (namespace, customer_ref, balance, updated_at)
 		SELECT namespace, customer_ref, delta, now FROM input WHERE true
 		ON CONFLICT (namespace, customer_ref) DO UPDATE
-		SET balance = b.balance + excluded.balance, updated_at = excluded.updated_at`); err != nil {
-		return err
-	}
-	_, err := tx.ExecRows(ctx, in, `
+		SET balance = b.balance + excluded.balance, updated_at = excluded.updated_at`)
+	tx.Queue(lowered, `
 		DELETE FROM points_balances
 		WHERE balance = 0 AND (namespace, customer_ref) IN (SELECT namespace, customer_ref FROM input)`)
-	return err
 }

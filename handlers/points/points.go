@@ -46,7 +46,8 @@ func New(store *effects.Store, group string, o Options, opts ...effects.HandlerO
 // apply is the effect of a batch.
 func (h *Handler) apply(ctx context.Context, tx *effects.Tx, ds []workers.Delivery) error {
 	var targets []target
-	err := h.fold.Fold(ctx, tx, effects.Events(ds), func(s orderfold.Step) error {
+	held := holdings{}
+	err := h.fold.Fold(ctx, tx, effects.Events(ds), func(orders *effects.Rows) { held.queue(tx, orders) }, func(s orderfold.Step) error {
 		for _, o := range append([]*orderfold.Order{s.Order}, s.Also...) {
 			t, err := h.target(s, o)
 			if err != nil {
@@ -59,9 +60,7 @@ func (h *Handler) apply(ctx context.Context, tx *effects.Tx, ds []workers.Delive
 	if err != nil {
 		return fmt.Errorf("points: %w", err)
 	}
-	if err := settle(ctx, tx, targets); err != nil {
-		return fmt.Errorf("points: ledger: %w", err)
-	}
+	settle(tx, targets, held)
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package points_test
 
 import (
-	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
@@ -240,10 +239,10 @@ func TestG6SameBalances(t *testing.T) {
 func balances(rt *rapid.T, tb testing.TB, s *effects.Store, namespace string) map[string]int64 {
 	read := func(query string) map[string]int64 {
 		out := map[string]int64{}
-		err := s.Query(tb.Context(), func(rows *sql.Rows) error {
+		err := s.Query(tb.Context(), func(row effects.Row) error {
 			var key string
 			var n int64
-			err := rows.Scan(&key, &n)
+			err := row.Scan(&key, &n)
 			if n != 0 {
 				out[key] = n
 			}
@@ -262,9 +261,9 @@ func balances(rt *rapid.T, tb testing.TB, s *effects.Store, namespace string) ma
 	held := read(`SELECT order_key || ' ' || COALESCE(customer_ref, ''), CAST(SUM(delta) AS bigint)
 		FROM points_ledger WHERE namespace = $1 GROUP BY order_key, customer_ref`)
 	worth := map[string]int64{}
-	err := s.Query(tb.Context(), func(rows *sql.Rows) error {
+	err := s.Query(tb.Context(), func(row effects.Row) error {
 		var key, state string
-		if err := rows.Scan(&key, &state); err != nil {
+		if err := row.Scan(&key, &state); err != nil {
 			return err
 		}
 		var o event.Order

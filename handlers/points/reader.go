@@ -2,7 +2,6 @@ package points
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
@@ -29,7 +28,7 @@ func NewReader(store *effects.Store) *Reader { return &Reader{store} }
 // Balance is the points of a customer.
 func (r *Reader) Balance(ctx context.Context, namespace, customerRef string) (int64, error) {
 	var points int64
-	err := r.store.Query(ctx, func(rows *sql.Rows) error { return rows.Scan(&points) },
+	err := r.store.Query(ctx, func(row effects.Row) error { return row.Scan(&points) },
 		`SELECT balance FROM points_balances WHERE namespace = $1 AND customer_ref = $2`, namespace, customerRef)
 	if err != nil {
 		return 0, fmt.Errorf("points: read a balance: %w", err)
@@ -48,10 +47,10 @@ func (r *Reader) ForOrders(ctx context.Context, keys []orderfold.Key) (map[order
 		SELECT l.namespace, l.order_key, CAST(SUM(l.delta) AS bigint)
 		FROM (SELECT DISTINCT namespace, order_key FROM input) k
 		JOIN points_ledger l ON l.namespace = k.namespace AND l.order_key = k.order_key
-		GROUP BY l.namespace, l.order_key`, func(rows *sql.Rows) error {
+		GROUP BY l.namespace, l.order_key`, func(row effects.Row) error {
 		var k orderfold.Key
 		var points int64
-		err := rows.Scan(&k.Namespace, &k.Order, &points)
+		err := row.Scan(&k.Namespace, &k.Order, &points)
 		out[k] = points
 		return err
 	})
@@ -64,10 +63,10 @@ func (r *Reader) ForOrders(ctx context.Context, keys []orderfold.Key) (map[order
 // Ledger is the entries of an order, oldest first.
 func (r *Reader) Ledger(ctx context.Context, key orderfold.Key) ([]Entry, error) {
 	var out []Entry
-	err := r.store.Query(ctx, func(rows *sql.Rows) error {
+	err := r.store.Query(ctx, func(row effects.Row) error {
 		var e Entry
 		var at effects.Time
-		err := rows.Scan(&e.EventID, &e.Points, &e.Target, &at)
+		err := row.Scan(&e.EventID, &e.Points, &e.Target, &at)
 		e.RecordedAt = at.Time
 		out = append(out, e)
 		return err

@@ -2,7 +2,6 @@ package effectstest
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"slices"
 	"sync"
@@ -129,9 +128,9 @@ func crosswise(t *testing.T, o effects.Options) {
 	}
 	wg.Wait()
 	wantOnce(t, s, orders(4*each, 1))
-	err = s.Query(t.Context(), func(rows *sql.Rows) error {
+	err = s.Query(t.Context(), func(row effects.Row) error {
 		var n int
-		if err := rows.Scan(&n); err != nil {
+		if err := row.Scan(&n); err != nil {
 			return err
 		}
 		if n != 4*each {

@@ -2,7 +2,6 @@ package effectstest
 
 import (
 	"context"
-	"database/sql"
 	"slices"
 	"testing"
 
@@ -43,9 +42,9 @@ func tally(ctx context.Context, tx *effects.Tx, ds []workers.Delivery) error {
 func trail(tb testing.TB, s *effects.Store, group string) map[string][]string {
 	tb.Helper()
 	out := map[string][]string{}
-	err := s.Query(tb.Context(), func(rows *sql.Rows) error {
+	err := s.Query(tb.Context(), func(row effects.Row) error {
 		var id, key string
-		if err := rows.Scan(&id, &key); err != nil {
+		if err := row.Scan(&id, &key); err != nil {
 			return err
 		}
 		out[key] = append(out[key], id)
@@ -76,7 +75,7 @@ func keys(tb testing.TB, s *effects.Store) int {
 func count(tb testing.TB, s *effects.Store, query string, args ...any) int {
 	tb.Helper()
 	n := -1
-	err := s.Query(tb.Context(), func(rows *sql.Rows) error { return rows.Scan(&n) }, query, args...)
+	err := s.Query(tb.Context(), func(row effects.Row) error { return row.Scan(&n) }, query, args...)
 	if err != nil {
 		tb.Fatalf("count: %v", err)
 	}
