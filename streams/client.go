@@ -32,11 +32,12 @@ func NewWriteClient(o Options, onConnect ...func(context.Context, *redis.Conn) e
 	})
 }
 
-// NewReadClient returns the client of readers that wait for entries: each of
-// them keeps a connection blocked inside Redis, which must not be one that an
-// append needs. Closing it ends every wait at once.
-func NewReadClient(o Options, readers int) (Client, error) {
-	return newClient(o.Redis, "paybell-read", readers+2, nil)
+// NewReadClient returns the client of a Feed: its waits keep connections blocked inside
+// Redis, which must not be ones that an append needs. Closing it ends every wait at once.
+func NewReadClient(o Options) (Client, error) {
+	redis := o.Redis
+	redis.ReadTimeout += o.Block // an answer may take so long
+	return newClient(redis, "paybell-read", o.Partitions+4, nil)
 }
 
 func newClient(o RedisOptions, name string, connections int, onConnect func(context.Context, *redis.Conn) error) (Client, error) {

@@ -47,7 +47,7 @@ func TestPasswordIsReadAgainForEveryConnection(t *testing.T) {
 	o.Redis.Username = "paybell"
 	file := write(t, filepath.Join(t.TempDir(), "password"), "first-password\n")
 	o.Redis.Password = secret.Source{File: file}
-	rdb, err := streams.NewReadClient(o, 1)
+	rdb, err := streams.NewReadClient(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,13 +16,13 @@ import (
 // DeadLetters reads the dead letters of any group, replays and drops them.
 type DeadLetters struct {
 	rdb    Client
-	run    runner
+	run    *runner
 	layout Layout
 }
 
 // NewDeadLetters returns the dead letters of every group.
 func NewDeadLetters(rdb Client, layout Layout) *DeadLetters {
-	return &DeadLetters{rdb: rdb, run: runner{rdb: rdb}, layout: layout}
+	return &DeadLetters{rdb: rdb, run: newRunner(rdb), layout: layout}
 }
 
 // DeadLetterQuery selects dead letters; an empty field selects all.

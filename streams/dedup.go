@@ -24,24 +24,28 @@ const (
 // window and at most one and a half.
 const seenBuckets = 3
 
-// seenWidth is how wide a bucket is, in milliseconds.
-func seenWidth(window time.Duration) int64 {
-	return max(1, (window.Milliseconds()+1)/2)
-}
-
-func mark(id string, facts event.Facts) []byte {
+// markOf is the mark of an event.
+func markOf(id string, facts event.Facts) (m [markSize]byte) {
 	sum := sha256.Sum256([]byte(id))
-	b := make([]byte, 0, markSize)
-	b = append(b, sum[:digestSize]...)
-	return binary.BigEndian.AppendUint64(b, uint64(facts))
+	copy(m[:digestSize], sum[:])
+	binary.BigEndian.PutUint64(m[digestSize:], uint64(facts))
+	return m
 }
 
-// seenKeys remembers the keys of marks as arguments of a command: they are the
-// same for every event of a partition and a window.
-type seenKeys struct {
+// section is what append.lua is told once for all records of one partition and one
+// dedup window.
+type section struct {
+	// keys are the stream, the ring of buckets, and the ledger; window is in
+	// milliseconds. They are ready to be arguments of a command.
+	keys   []any
+	window any
+}
+
+// sections remembers the sections: there are as many as partitions and windows.
+type sections struct {
 	layout Layout
 	mu     sync.RWMutex
-	known  map[seenPlace][]any
+	known  map[seenPlace]*section
 }
 
 type seenPlace struct {
@@ -49,17 +53,20 @@ type seenPlace struct {
 	window    time.Duration
 }
 
-func (k *seenKeys) of(partition int, window time.Duration) []any {
+func (k *sections) of(partition int, window time.Duration) *section {
 	at := seenPlace{partition, window}
 	k.mu.RLock()
-	args := k.known[at]
+	s := k.known[at]
 	k.mu.RUnlock()
-	if args != nil {
-		return args
+	if s != nil {
+		return s
 	}
-	args = anys(nil, k.layout.Seen(partition, window))
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.known[at] = args
-	return args
+	if s = k.known[at]; s == nil { // one place has one section: records are told apart by it
+		keys := anys([]any{k.layout.Events(partition)}, k.layout.Seen(partition, window))
+		s = &section{keys: append(keys, k.layout.Ledger(partition)), window: window.Milliseconds()}
+		k.known[at] = s
+	}
+	return s
 }

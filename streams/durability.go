@@ -48,18 +48,6 @@ func (o Options) checkDurability() error {
 	return errors.Join(errs...)
 }
 
-// WriterConnections is how many connections the writer uses.
-func (o Options) WriterConnections() int {
-	switch {
-	case o.Writer.Connections > 0:
-		return o.Writer.Connections
-	case o.Durability == DurabilityFsync:
-		return min(4, o.Redis.Connections)
-	default:
-		return 1
-	}
-}
-
 // Breach is an ErrDurability that says what a server lacks of the durability that
 // the options promise, in words; nil where it keeps it. The embedded engine is
 // exempt: what it forgets, the process knows how to keep.

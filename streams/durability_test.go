@@ -97,15 +97,6 @@ func TestDurabilityOptions(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	few := promise("fsync")
-	few.Redis.Connections = 2
-	own := promise("fsync")
-	own.Writer.Connections = 7
-	for want, o := range map[int]streams.Options{1: promise("redis"), 4: promise("fsync"), 2: few, 7: own} {
-		if got := o.WriterConnections(); got != want {
-			t.Errorf("%d connections, want %d", got, want)
-		}
-	}
 }
 
 // A server that is weakened while the process runs is not appended to, and is again

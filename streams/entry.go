@@ -30,8 +30,16 @@ type Settlement struct {
 	Done, Gone []string
 	// Dead become dead letters of the group and are acknowledged.
 	Dead []DeadLetter
-	// Uncharge takes back one attempt each: they were charged and not run.
-	Uncharge []string
+	// Ended are runs that Charge named and that have come to their end.
+	Ended []string
+	// Counts are what is charged to entries that go on, or 0 for one that is forgotten.
+	Counts []Count
+}
+
+// Count is how many attempts are charged to an entry.
+type Count struct {
+	EntryID  string
+	Attempts int
 }
 
 // DeadLetter is a delivery that was given up.

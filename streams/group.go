@@ -3,7 +3,6 @@ package streams
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -19,8 +18,6 @@ type GroupOptions struct {
 	// LeaseTTL is how long a lease lives without being renewed, and a member
 	// without a sign of life.
 	LeaseTTL time.Duration
-	// Block is how long Wait stays inside Redis at a time.
-	Block time.Duration
 	// ConsumerIdle is how long a consumer that owes nothing stays in the group.
 	ConsumerIdle time.Duration
 	// TakeBytes is about how many bytes one Take may bring; zero does not bound it.
@@ -31,11 +28,10 @@ type GroupOptions struct {
 }
 
 // Group reads the partitions for one consumer group. Its calls are safe for
-// concurrent use; those that name a Lease do nothing and return ErrLeaseLost
-// unless this very Group holds it.
+// concurrent use.
 type Group struct {
-	write          runner
-	read           Client
+	write          *runner
+	feed           *Feed
 	layout         Layout
 	name, consumer string
 	// owner differs with every Group, so that a restarted process, which has its
@@ -45,41 +41,21 @@ type Group struct {
 	log   *slog.Logger
 	m     *groupMetrics
 	parts []part
-	reads sync.WaitGroup
 }
 
-// part is what a Group remembers of a partition between calls. None of it is
-// needed to be right: all of it is learnt again.
+// part is what a Group remembers of a partition between leases.
 type part struct {
 	mu sync.Mutex
-	// last is the highest entry id known to be delivered to the group.
-	last string
-	// read is the last entry that was delivered as far as this owner knows, "" where it
-	// does not. Where upTo is set, somebody else had entries delivered in between, up to
-	// there, and this owner has caught up as far as read.
-	read, upTo string
-	// above is an epoch that a new lease has to be above.
+	// above is an epoch that a new lease has to be above, held the last lease.
 	above int64
-	// wait is the blocked read that runs now.
-	wait *blockedRead
-	// pause is how long to wait where waiting inside the server does not pay.
-	pause time.Duration
-	// sweepAt is when to look for pending entries of other consumers; found are
-	// such entries, adopted and not yet handed out, under the lease of epoch.
-	sweepAt time.Time
-	found   []string
-	epoch   int64
-	// replays is how many dead letters were ever replayed into it.
-	replays int64
-	// entryBytes is about how large an entry is.
-	entryBytes int
+	held  *Lease
 }
 
 // NewGroup returns the group called name, read as consumer: a name that is
 // stable over restarts and unique in the group. It talks to nobody yet. The
-// caller keeps both clients (NewWriteClient, NewReadClient), ends what uses the
-// Group, closes the read client, and then the Group.
-func NewGroup(write, read Client, layout Layout, name, consumer string, o GroupOptions, log *slog.Logger, reg prometheus.Registerer) (*Group, error) {
+// caller keeps the client (NewWriteClient) and the feed, which the groups of a process
+// share, and ends what uses the Group before them.
+func NewGroup(write Client, feed *Feed, layout Layout, name, consumer string, o GroupOptions, log *slog.Logger, reg prometheus.Registerer) (*Group, error) {
 	for what, text := range map[string]string{"group": name, "consumer": consumer} {
 		if !groupForm.MatchString(text) {
 			return nil, fmt.Errorf("streams: %s %q: must be 1 to 64 letters, digits or any of . _ -", what, text)
@@ -89,7 +65,7 @@ func NewGroup(write, read Client, layout Layout, name, consumer string, o GroupO
 		o.Now = time.Now
 	}
 	return &Group{
-		write: runner{rdb: write}, read: read, layout: layout, name: name, consumer: consumer,
+		write: newRunner(write), feed: feed, layout: layout, name: name, consumer: consumer,
 		owner: consumer + "/" + rand.Text(),
 		o:     o, log: log.With("group", name, "consumer", consumer), m: newGroupMetrics(reg, name),
 		parts: make([]part, layout.Partitions()),
@@ -105,14 +81,10 @@ func (g *Group) Partitions() int { return g.layout.Partitions() }
 // LeaseTTL is how long a lease lives without being renewed.
 func (g *Group) LeaseTTL() time.Duration { return g.o.LeaseTTL }
 
-// Close waits for blocked reads that nobody waits for any more; they end within
-// the Block time, or at once when the read client is closed before.
-func (g *Group) Close() { g.reads.Wait() }
-
 // Ensure creates the group wherever it is missing, at the start of the stream:
 // a group gets the events from before its time too.
 func (g *Group) Ensure(ctx context.Context) error {
-	return ensureGroup(ctx, &g.write, g.layout, g.name)
+	return ensureGroup(ctx, g.write, g.layout, g.name)
 }
 
 // DeclareGroup creates a group in every partition where it is missing, at the
@@ -121,7 +93,7 @@ func DeclareGroup(ctx context.Context, rdb Client, layout Layout, name string) e
 	if !groupForm.MatchString(name) {
 		return fmt.Errorf("streams: group %q: must be 1 to 64 letters, digits or any of . _ -", name)
 	}
-	return ensureGroup(ctx, &runner{rdb: rdb}, layout, name)
+	return ensureGroup(ctx, newRunner(rdb), layout, name)
 }
 
 func ensureGroup(ctx context.Context, run *runner, layout Layout, name string) error {
@@ -155,32 +127,6 @@ func createGroup(ctx context.Context, run *runner, layout Layout, partition int,
 		return false, fmt.Errorf("create group %s: %w", name, err)
 	}
 	return number(at(reply, 0)) == 1, nil
-}
-
-// ensured calls do, and once more if the group was missing and could be created:
-// Redis lost its memory, or somebody destroyed the group. Its entries come again
-// from the first; the effects' dedup keys make that harmless.
-func (g *Group) ensured(ctx context.Context, partition int, do func() error) error {
-	err := do()
-	if !errors.Is(err, errNoGroup) {
-		return err
-	}
-	p := &g.parts[partition]
-	p.mu.Lock()
-	p.last, p.found, p.read, p.upTo = "", nil, "", ""
-	p.mu.Unlock()
-	created, err := createGroup(ctx, &g.write, g.layout, partition, g.name)
-	if err != nil {
-		return err
-	}
-	if created {
-		g.m.recreated.Inc()
-		g.log.Warn("group was missing and was created again at the start", "partition", partition)
-	}
-	if err := do(); err != nil {
-		return unavailable("streams: read after creating the group", err)
-	}
-	return nil
 }
 
 // Heartbeat announces this consumer as a member of the group and returns how

@@ -87,9 +87,15 @@ func (l Layout) Epoch(partition int, group string) string {
 	return l.heads[partition] + "epoch:" + group
 }
 
-// Attempts is the hash of attempts charged to unsettled entries.
+// Attempts is the hash of attempts charged to unsettled entries, save those that run now.
 func (l Layout) Attempts(partition int, group string) string {
 	return l.heads[partition] + "attempts:" + group
+}
+
+// Runs is the hash of what an owner is running: owner and name of a run, and the ids of
+// its entries, with blanks between.
+func (l Layout) Runs(partition int, group string) string {
+	return l.heads[partition] + "runs:" + group
 }
 
 // Dead is the stream of a group's dead letters.

@@ -75,7 +75,7 @@ func (a *Account) add(b *Account) {
 // Ledger reads the accounts of the groups that this installation runs itself, and of
 // those for which other services acknowledge as far as it can be told.
 type Ledger struct {
-	run         runner
+	run         *runner
 	layout      Layout
 	own, groups []string // groups are all, own first
 	log         *slog.Logger
@@ -84,7 +84,7 @@ type Ledger struct {
 
 // NewLedger returns a reader of the accounts of our own groups.
 func NewLedger(rdb Client, layout Layout, own []string, log *slog.Logger, reg prometheus.Registerer) *Ledger {
-	return &Ledger{run: runner{rdb: rdb}, layout: layout, own: own, groups: own, log: log, m: newLedgerMetrics(reg)}
+	return &Ledger{run: newRunner(rdb), layout: layout, own: own, groups: own, log: log, m: newLedgerMetrics(reg)}
 }
 
 // Subscribers adds groups for which other services acknowledge. It is called before the

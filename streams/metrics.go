@@ -50,12 +50,12 @@ func newWriterMetrics(reg prometheus.Registerer) *writerMetrics {
 		})),
 		batch: register(reg, prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "paybell_streams_append_batch_records",
-			Help:    "Records a pipeline carried.",
+			Help:    "Records sent in one round trip.",
 			Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512},
 		})),
 		seconds: register(reg, prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "paybell_streams_append_pipeline_seconds",
-			Help:    "Time from sending a pipeline to its last answer.",
+			Help:    "Time from sending records to the last answer.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 12),
 		})),
 		queued: register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
@@ -71,7 +71,7 @@ func newWriterMetrics(reg prometheus.Registerer) *writerMetrics {
 
 type groupMetrics struct {
 	taken, gone, unreadable        prometheus.Counter
-	done, dead, uncharged          prometheus.Counter
+	done, dead                     prometheus.Counter
 	adopted, lost, parked          prometheus.Counter
 	acquired, leaseLost, recreated prometheus.Counter
 }
@@ -83,7 +83,7 @@ func newGroupMetrics(reg prometheus.Registerer, group string) *groupMetrics {
 	}
 	entries := count("paybell_streams_group_entries_total",
 		"Entries read, by how: new ones, those without fields any more, those that are no record.", "kind")
-	settled := count("paybell_streams_group_settled_total", "Deliveries ended and attempts taken back.", "outcome")
+	settled := count("paybell_streams_group_settled_total", "Deliveries ended.", "outcome")
 	leases := count("paybell_streams_group_leases_total", "Leases taken, and calls refused because the lease was lost.", "outcome")
 	return &groupMetrics{
 		taken:      entries.WithLabelValues(group, "new"),
@@ -91,7 +91,6 @@ func newGroupMetrics(reg prometheus.Registerer, group string) *groupMetrics {
 		unreadable: entries.WithLabelValues(group, "unreadable"),
 		done:       settled.WithLabelValues(group, "done"),
 		dead:       settled.WithLabelValues(group, "dead"),
-		uncharged:  settled.WithLabelValues(group, "uncharged"),
 		acquired:   leases.WithLabelValues(group, "taken"),
 		leaseLost:  leases.WithLabelValues(group, "lost"),
 		adopted: count("paybell_streams_group_adopted_total",

@@ -102,11 +102,13 @@ type TLSOptions struct {
 
 // WriterOptions bound the group commit of a Writer.
 type WriterOptions struct {
-	// Connections is how many batches may be on their way at once. 0 chooses by the
-	// durability: 4 with fsync, because Redis syncs once for all the connections it
-	// finds ready, else 1.
+	// Connections is how many batches may be on their way at once; 0 is 1. What comes
+	// while a batch is on its way is in the next one: more connections make smaller
+	// batches, each of which costs Redis as much as a large one, and with fsync a sync
+	// of its own.
 	Connections int `yaml:"connections"`
-	// MaxBatch and MaxBatchBytes bound what one pipeline carries.
+	// MaxBatch and MaxBatchBytes bound what is sent at a time. A call of the append
+	// script carries at most 256 records and 1 MiB of it.
 	MaxBatch      int `yaml:"max_batch"`
 	MaxBatchBytes int `yaml:"max_batch_bytes"`
 	// Queue and QueueBytes bound what waits; beyond them ErrOverloaded is returned
@@ -140,12 +142,12 @@ func DefaultOptions() Options {
 
 // DefaultWriterOptions are the writer's settings used where none are given.
 func DefaultWriterOptions() WriterOptions {
-	return WriterOptions{MaxBatch: 256, MaxBatchBytes: 8 << 20, Queue: 4096, QueueBytes: 64 << 20}
+	return WriterOptions{Connections: 1, MaxBatch: 256, MaxBatchBytes: 8 << 20, Queue: 4096, QueueBytes: 64 << 20}
 }
 
 // Group returns the part of the options that a Group takes.
 func (o Options) Group() GroupOptions {
-	return GroupOptions{LeaseTTL: o.LeaseTTL, Block: o.Block, ConsumerIdle: o.ConsumerIdle, TakeBytes: o.TakeBytes}
+	return GroupOptions{LeaseTTL: o.LeaseTTL, ConsumerIdle: o.ConsumerIdle, TakeBytes: o.TakeBytes}
 }
 
 // Trim returns the part of the options that a Trimmer takes.

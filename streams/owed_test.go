@@ -39,7 +39,7 @@ func TestOwedFindsWhatIsNotSettled(t *testing.T) {
 			}
 		}
 	}
-	g, err := streams.NewGroup(rdb, rdb, layout, "points", "c1", o.Group(), discard(), prometheus.NewRegistry())
+	g, err := streams.NewGroup(rdb, streams.NewFeed(rdb, layout, time.Second), layout, "points", "c1", o.Group(), discard(), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,11 +51,11 @@ func TestOwedFindsWhatIsNotSettled(t *testing.T) {
 	if err != nil || !ok {
 		t.Fatalf("acquired %v, %v", ok, err)
 	}
-	entries, err := g.Take(ctx, lease, 10)
+	entries, err := lease.Take(ctx, 10)
 	if err != nil || len(entries) != 3 {
 		t.Fatalf("took %d, %v", len(entries), err)
 	}
-	if err := g.Settle(ctx, lease, streams.Settlement{
+	if err := lease.Settle(ctx, streams.Settlement{
 		Done: []string{entries[0].ID},
 		Dead: []streams.DeadLetter{{EntryID: entries[1].ID, Record: entries[1].Record, Attempts: 1, Reason: "rejected", DeadAt: time.Now()}},
 	}); err != nil {

@@ -54,7 +54,8 @@ const maxParked = 100
 // It returns those that are not parked because the group does not have them: their
 // entry was deleted, they were settled by somebody else, or the group was created
 // again and has not delivered them yet.
-func (g *Group) Park(ctx context.Context, l Lease, ps []Parking) (without []string, err error) {
+func (l *Lease) Park(ctx context.Context, ps []Parking) (without []string, err error) {
+	g := l.group
 	for len(ps) > 0 {
 		var now []Parking
 		now, ps = cut(ps, maxParked)
@@ -67,9 +68,9 @@ func (g *Group) Park(ctx context.Context, l Lease, ps []Parking) (without []stri
 			}
 			args = append(args, p.EntryID, wait, p.Attempts)
 		}
-		reply, err := g.fenced(ctx, parkScript, l, []string{
-			g.layout.Events(l.Partition), g.layout.Attempts(l.Partition, g.name),
-			g.layout.Parked(l.Partition, g.name), g.layout.Parcels(l.Partition, g.name), g.layout.Counts(l.Partition, g.name),
+		reply, err := l.fenced(ctx, parkScript, []string{
+			g.layout.Events(l.partition), g.layout.Attempts(l.partition, g.name),
+			g.layout.Parked(l.partition, g.name), g.layout.Parcels(l.partition, g.name), g.layout.Counts(l.partition, g.name),
 		}, args...)
 		if err != nil {
 			return without, err
@@ -81,7 +82,7 @@ func (g *Group) Park(ctx context.Context, l Lease, ps []Parking) (without []stri
 		if len(lost) > 0 {
 			g.m.lost.Add(float64(len(lost)))
 			g.log.Error("pending entries were deleted from the stream before they could be parked",
-				"partition", l.Partition, "entry_ids", lost)
+				"partition", l.partition, "entry_ids", lost)
 		}
 	}
 	return without, nil
@@ -89,12 +90,13 @@ func (g *Group) Park(ctx context.Context, l Lease, ps []Parking) (without []stri
 
 // Parked reads what is parked, soonest due first, from the place first on; a page
 // shorter than max is the last one. What is parked between two pages may come twice.
-func (g *Group) Parked(ctx context.Context, l Lease, first, max int) ([]Parked, error) {
+func (l *Lease) Parked(ctx context.Context, first, max int) ([]Parked, error) {
+	g := l.group
 	if max < 1 {
 		return nil, nil
 	}
-	reply, err := g.fenced(ctx, parkedScript, l, []string{
-		g.layout.Attempts(l.Partition, g.name), g.layout.Parked(l.Partition, g.name), g.layout.Parcels(l.Partition, g.name),
+	reply, err := l.fenced(ctx, parkedScript, []string{
+		g.layout.Attempts(l.partition, g.name), g.layout.Parked(l.partition, g.name), g.layout.Parcels(l.partition, g.name),
 	}, first, first+max-1)
 	if err != nil {
 		return nil, err
@@ -117,13 +119,14 @@ func (g *Group) Parked(ctx context.Context, l Lease, first, max int) ([]Parked, 
 
 // Unpack reads parked deliveries, in the order of ids. They stay parked until they
 // are settled. One whose content was deleted comes back as Gone.
-func (g *Group) Unpack(ctx context.Context, l Lease, ids []string) ([]Entry, error) {
+func (l *Lease) Unpack(ctx context.Context, ids []string) ([]Entry, error) {
+	g := l.group
 	var out []Entry
 	for len(ids) > 0 {
 		var now []string
 		now, ids = cut(ids, maxParked)
-		reply, err := g.fenced(ctx, unpackScript, l, []string{
-			g.layout.Attempts(l.Partition, g.name), g.layout.Parcels(l.Partition, g.name),
+		reply, err := l.fenced(ctx, unpackScript, []string{
+			g.layout.Attempts(l.partition, g.name), g.layout.Parcels(l.partition, g.name),
 		}, anys(nil, now)...)
 		if err != nil {
 			return nil, err
@@ -133,8 +136,7 @@ func (g *Group) Unpack(ctx context.Context, l Lease, ids []string) ([]Entry, err
 			if !ok || len(row) != 3 {
 				return nil, fmt.Errorf("streams: unpack: answer of an unknown form")
 			}
-			e, _ := g.entry(l.Partition, row[0], row[2], row[1])
-			out = append(out, e)
+			out = append(out, l.entry(row[0], row[2], row[1]))
 		}
 	}
 	return out, nil

@@ -81,12 +81,3 @@ func (d *DeadLetters) each(ids []string, do func(partition int, entryID, id stri
 	}
 	return out, nil
 }
-
-// Replays is how many replays into a partition this Group has heard of; when it
-// grows, the owner asks what is parked.
-func (g *Group) Replays(partition int) int64 {
-	p := &g.parts[partition]
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.replays
-}

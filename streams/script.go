@@ -3,10 +3,11 @@ package streams
 import (
 	"context"
 	"crypto/sha1" //nolint:gosec // EVALSHA names scripts by it
-	_ "embed"
+	"embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
@@ -16,49 +17,10 @@ import (
 // the text of a raised error differs between engines. All keys of one call share
 // a hash tag. Lua unpacks at most a few thousand values, so callers cut their
 // lists (maxIDs, maxDead). Nothing goes through cjson, which is not binary safe
-// everywhere.
-var (
-	//go:embed append.lua
-	appendLua string
-	//go:embed lease.lua
-	leaseLua string
-	//go:embed release.lua
-	releaseLua string
-	//go:embed owned.lua
-	ownedLua string
-	//go:embed take.lua
-	takeLua string
-	//go:embed adopt.lua
-	adoptLua string
-	//go:embed backlog.lua
-	backlogLua string
-	//go:embed charge.lua
-	chargeLua string
-	//go:embed settle.lua
-	settleLua string
-	//go:embed parcel.lua
-	parcelLua string
-	//go:embed park.lua
-	parkLua string
-	//go:embed parked.lua
-	parkedLua string
-	//go:embed unpack.lua
-	unpackLua string
-	//go:embed replay.lua
-	replayLua string
-	//go:embed drop.lua
-	dropLua string
-	//go:embed janitor.lua
-	janitorLua string
-	//go:embed heartbeat.lua
-	heartbeatLua string
-	//go:embed account.lua
-	accountLua string
-	//go:embed create.lua
-	createLua string
-	//go:embed ledger.lua
-	ledgerLua string
-)
+// everywhere. Above each stand its KEYS and ARGV, and what it answers.
+//
+//go:embed scripts/*.lua
+var scriptFiles embed.FS
 
 // evenFull lets a script write although the server has reached its memory limit.
 // Appending must not: that is what the limit is for. But what was appended has to
@@ -73,6 +35,19 @@ func newSource(text string) source {
 	return source{text: text, sha: hex.EncodeToString(sum[:])}
 }
 
+// lua is the text of files of scripts/, one after another.
+func lua(names ...string) string {
+	var b strings.Builder
+	for _, name := range names {
+		text, err := scriptFiles.ReadFile("scripts/" + name + ".lua")
+		if err != nil {
+			panic(err) // a name of the table below that is no file
+		}
+		b.Write(text)
+	}
+	return b.String()
+}
+
 // script is a Lua script of a group, in two forms: with evenFull, and plain for an
 // engine that cannot read that line.
 type script struct {
@@ -80,30 +55,33 @@ type script struct {
 	flagged, plain source
 }
 
-func newScript(name, text string) *script {
-	return &script{name: name, flagged: newSource(evenFull + text), plain: newSource(text)}
+// newScript is the script of the last file, with what goes before it.
+func newScript(files ...string) *script {
+	text := lua(files...)
+	return &script{name: files[len(files)-1], flagged: newSource(evenFull + text), plain: newSource(text)}
 }
 
-// The scripts, by what they do. Those that a lease fences begin with owned.lua.
+// The scripts, by what they do. Those that a lease fences begin with owned.
 var (
-	appendScript = newSource(appendLua)
+	appendScript = newSource(lua("append"))
 
-	leaseScript     = newScript("lease", leaseLua)
-	releaseScript   = newScript("release", ownedLua+releaseLua)
-	takeScript      = newScript("take", ownedLua+takeLua)
-	adoptScript     = newScript("adopt", ownedLua+adoptLua)
-	backlogScript   = newScript("backlog", ownedLua+backlogLua)
-	chargeScript    = newScript("charge", ownedLua+chargeLua)
-	settleScript    = newScript("settle", ownedLua+parcelLua+settleLua)
-	parkScript      = newScript("park", ownedLua+parcelLua+parkLua)
-	parkedScript    = newScript("parked", ownedLua+parcelLua+parkedLua)
-	unpackScript    = newScript("unpack", ownedLua+parcelLua+unpackLua)
-	replayScript    = newScript("replay", parcelLua+replayLua)
-	dropScript      = newScript("drop", parcelLua+dropLua)
-	janitorScript   = newScript("janitor", ownedLua+janitorLua)
-	heartbeatScript = newScript("heartbeat", heartbeatLua)
-	createScript    = newScript("create", accountLua+createLua)
-	ledgerScript    = newScript("ledger", accountLua+ledgerLua)
+	leaseScript     = newScript("lease")
+	releaseScript   = newScript("owned", "release")
+	takeScript      = newScript("owned", "take")
+	adoptScript     = newScript("owned", "adopt")
+	backlogScript   = newScript("owned", "backlog")
+	chargeScript    = newScript("owned", "charge")
+	settleScript    = newScript("owned", "parcel", "settle")
+	parkScript      = newScript("owned", "parcel", "park")
+	parkedScript    = newScript("owned", "parcel", "parked")
+	unpackScript    = newScript("owned", "parcel", "unpack")
+	janitorScript   = newScript("owned", "janitor")
+	heartbeatScript = newScript("heartbeat")
+	createScript    = newScript("account", "create")
+	replayScript    = newScript("parcel", "replay")
+	dropScript      = newScript("parcel", "drop")
+	ledgerScript    = newScript("account", "ledger")
+	trimScript      = newScript("account", "trim")
 
 	groupScripts = []*script{
 		leaseScript, releaseScript, takeScript, adoptScript, backlogScript,
@@ -141,24 +119,38 @@ func loadScripts(ctx context.Context, c *redis.Conn) error {
 	return nil
 }
 
+func newRunner(rdb Client) *runner {
+	return &runner{rdb: rdb, together: joined{rdb: rdb}, leases: joined{rdb: rdb}}
+}
+
 // runner runs the scripts of a group on one server.
 type runner struct {
 	rdb Client
+	// together joins the calls of short scripts that partitions make at the same time.
+	// Leases have a line of their own: they must be renewed whatever else goes on.
+	together, leases joined
 	// plain is set once the server has shown that it cannot read evenFull.
 	plain atomic.Bool
 }
 
 // run runs a script, with its source where the server does not know it.
 func (r *runner) run(ctx context.Context, s *script, keys []string, args ...any) ([]any, error) {
+	var line *joined
+	switch s {
+	case takeScript, chargeScript, settleScript:
+		line = &r.together
+	case leaseScript:
+		line = &r.leases
+	}
 	var cmd *redis.Cmd
 	if !r.plain.Load() {
-		cmd = r.eval(ctx, &s.flagged, keys, args)
+		cmd = r.eval(ctx, line, &s.flagged, keys, args)
 		if redis.HasErrorPrefix(cmd.Err(), "Error compiling script") {
 			r.plain.Store(true)
 		}
 	}
 	if r.plain.Load() {
-		cmd = r.eval(ctx, &s.plain, keys, args)
+		cmd = r.eval(ctx, line, &s.plain, keys, args)
 	}
 	reply, err := cmd.Slice()
 	if err != nil {
@@ -184,11 +176,25 @@ func (r *runner) run(ctx context.Context, s *script, keys []string, args ...any)
 	}
 }
 
-func (r *runner) eval(ctx context.Context, s *source, keys []string, args []any) *redis.Cmd {
-	cmd := r.rdb.EvalSha(ctx, s.sha, keys, args...)
-	if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
-		cmd = r.rdb.Eval(ctx, s.text, keys, args...)
+func (r *runner) eval(ctx context.Context, line *joined, s *source, keys []string, args []any) *redis.Cmd {
+	cmd := newEval(ctx, "evalsha", s.sha, keys, args)
+	if line == nil {
+		_ = r.rdb.Process(ctx, cmd) // the command keeps its error
+	} else {
+		line.do(ctx, cmd)
 	}
+	if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
+		cmd = newEval(ctx, "eval", s.text, keys, args)
+		_ = r.rdb.Process(ctx, cmd) // as above
+	}
+	return cmd
+}
+
+func newEval(ctx context.Context, name, script string, keys []string, args []any) *redis.Cmd {
+	all := make([]any, 0, 3+len(keys)+len(args))
+	all = anys(append(all, name, script, len(keys)), keys)
+	cmd := redis.NewCmd(ctx, append(all, args...)...)
+	cmd.SetFirstKeyPos(3)
 	return cmd
 }
 

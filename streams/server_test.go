@@ -57,24 +57,24 @@ func TestFullServerIsWorkedOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := b.Lease(g, 0)
-	if err := g.Adopt(t.Context(), l); err != nil {
+	if err := l.Adopt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	es := b.Take(g, l, 10)
+	es := b.Take(l, 10)
 	var ids []string
 	for _, e := range es {
 		ids = append(ids, e.ID)
 	}
-	if counts, err := g.Charge(t.Context(), l, ids); err != nil || len(counts) != 5 {
-		t.Fatalf("%v, %v", counts, err)
+	if err := l.Charge(t.Context(), []streams.Run{{Name: "1", IDs: ids}}); err != nil {
+		t.Fatal(err)
 	}
-	b.Settle(g, l, streams.Settlement{
-		Done: ids[1:4], Uncharge: ids[4:], Dead: []streams.DeadLetter{{EntryID: ids[0], Reason: "rejected"}},
+	b.Settle(l, streams.Settlement{
+		Done: ids[1:4], Ended: []string{"1"}, Counts: []streams.Count{{EntryID: ids[4], Attempts: 1}}, Dead: []streams.DeadLetter{{EntryID: ids[0], Reason: "rejected"}},
 	})
 	if p := b.Pending("points", 0); !slices.Equal(p, ids[4:]) {
 		t.Fatalf("pending %v", p)
 	}
-	if err := g.Release(t.Context(), l); err != nil {
+	if err := l.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -87,7 +87,7 @@ func TestG1ReplicaKeepsNothingAndSaysSo(t *testing.T) {
 	if !errors.Is(err, streams.ErrUnavailable) || !redis.IsReadOnlyError(err) {
 		t.Fatalf("err = %v", err)
 	}
-	g, err := streams.NewGroup(b.Write, b.Read, b.Layout, "points", "w1", b.Options.Group(), discard(), b.Reg)
+	g, err := streams.NewGroup(b.Write, streams.NewFeed(b.Read, b.Layout, time.Second), b.Layout, "points", "w1", b.Options.Group(), discard(), b.Reg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestIdleConsumersLeave(t *testing.T) {
 	}
 	g := b.GroupWith("points", "w1", o)
 	l := b.Lease(g, 0)
-	b.Take(g, l, 1)
+	b.Take(l, 1)
 	names := func() []string {
 		cs, err := b.Write.XInfoConsumers(t.Context(), b.Layout.Events(0), "points").Result()
 		if err != nil {
@@ -197,7 +197,7 @@ func TestIdleConsumersLeave(t *testing.T) {
 	streamstest.Eventually(t, "the idle consumer is dropped", func() bool {
 		l = b.Lease(g, 0)
 		now = now.Add(time.Second)
-		taken := b.Take(g, l, 1)
+		taken := b.Take(l, 1)
 		// Until its entry is taken over, the one that owes something stays.
 		sawBusyOwing = sawBusyOwing && (len(taken) > 0 || slices.Contains(names(), "busy") || len(b.Pending("points", 0)) == 1)
 		return !slices.Contains(names(), "idle")

@@ -2,73 +2,79 @@ package streams
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"unicode/utf8"
 )
 
-// Charge counts one attempt for each entry and returns the counts, in order. The
-// counts outlive the owner, so that an entry that kills its reader is found.
-func (g *Group) Charge(ctx context.Context, l Lease, ids []string) ([]int, error) {
-	out := make([]int, 0, len(ids))
-	for len(ids) > 0 {
-		n := min(len(ids), maxIDs)
-		reply, err := g.fenced(ctx, chargeScript, l,
-			[]string{g.layout.Attempts(l.Partition, g.name)}, anys(nil, ids[:n])...)
-		if err != nil {
-			return nil, err
-		}
-		if len(reply) != n {
-			return nil, fmt.Errorf("streams: charge: %d counts for %d entries", len(reply), n)
-		}
-		for _, v := range reply {
-			count, _ := v.(int64) // HINCRBY answers nothing else
-			out = append(out, int(count))
-		}
-		ids = ids[n:]
-	}
-	return out, nil
+// Run is one call of a handler, by a name that is its own under the lease.
+type Run struct {
+	Name string
+	// IDs are the entries that it runs.
+	IDs []string
 }
 
-// Settle ends deliveries and takes back attempts, in one step; a settlement of
-// more than a thousand entries or 200 dead letters in several, dead letters
-// first. Settling again what was settled changes nothing. Attempts taken back
-// twice, because an answer was lost, only let an entry run once more.
-func (g *Group) Settle(ctx context.Context, l Lease, s Settlement) error {
-	for len(s.Done)+len(s.Gone)+len(s.Uncharge)+len(s.Dead) > 0 {
+// Charge writes down that runs begin: one attempt of each of their entries, until Settle
+// ends the run. It outlives the owner, so that an entry that kills its reader is found:
+// another owner, that comes next, counts what was running. Charging again changes nothing.
+func (l *Lease) Charge(ctx context.Context, runs []Run) error {
+	args := make([]any, 0, 2*len(runs))
+	for i := range runs {
+		args = append(args, l.run(runs[i].Name), strings.Join(runs[i].IDs, " "))
+	}
+	_, err := l.fenced(ctx, chargeScript, []string{l.group.layout.Runs(l.partition, l.group.name)}, args...)
+	return err
+}
+
+// run is a run's name in Redis: whose it is comes first.
+func (l *Lease) run(name string) string { return l.group.owner + "/" + name }
+
+// Settle ends deliveries and runs, and sets the attempts of what goes on, in one step; a
+// settlement of more than a thousand entries or 200 dead letters in several, dead letters
+// first and runs last. Settling again what was settled changes nothing.
+func (l *Lease) Settle(ctx context.Context, s Settlement) error {
+	for len(s.Done)+len(s.Gone)+len(s.Ended)+len(s.Counts)+len(s.Dead) > 0 {
 		var now Settlement
 		now.Dead, s.Dead = cut(s.Dead, maxDead)
 		if len(s.Dead) == 0 {
 			now.Done, s.Done = cut(s.Done, maxIDs)
 			now.Gone, s.Gone = cut(s.Gone, maxIDs)
-			now.Uncharge, s.Uncharge = cut(s.Uncharge, maxIDs)
+			now.Counts, s.Counts = cut(s.Counts, maxIDs)
 		}
-		if err := g.settle(ctx, l, now); err != nil {
+		if len(s.Dead)+len(s.Done)+len(s.Gone)+len(s.Counts) == 0 {
+			now.Ended, s.Ended = cut(s.Ended, maxIDs)
+		}
+		if err := l.settle(ctx, now); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (g *Group) settle(ctx context.Context, l Lease, s Settlement) error {
-	args := make([]any, 0, 5+len(s.Done)+len(s.Gone)+len(s.Uncharge)+4*len(s.Dead))
-	args = append(args, g.name, g.consumer, len(s.Done), len(s.Gone), len(s.Uncharge))
-	args = anys(anys(anys(args, s.Done), s.Gone), s.Uncharge)
+func (l *Lease) settle(ctx context.Context, s Settlement) error {
+	g := l.group
+	args := make([]any, 0, 6+len(s.Done)+len(s.Gone)+len(s.Ended)+2*len(s.Counts)+4*len(s.Dead))
+	args = append(args, g.name, g.consumer, len(s.Done), len(s.Gone), len(s.Ended), len(s.Counts))
+	args = anys(anys(args, s.Done), s.Gone)
+	for _, name := range s.Ended {
+		args = append(args, l.run(name))
+	}
+	for _, c := range s.Counts {
+		args = append(args, c.EntryID, c.Attempts)
+	}
 	for i := range s.Dead {
 		d := &s.Dead[i]
 		args = append(args, d.EntryID, d.Attempts, d.Reason, bounded(d.Error, maxErrorText))
 	}
-	reply, err := g.fenced(ctx, settleScript, l, []string{
-		g.layout.Events(l.Partition), g.layout.Attempts(l.Partition, g.name), g.layout.Dead(l.Partition, g.name),
-		g.layout.Parked(l.Partition, g.name), g.layout.Parcels(l.Partition, g.name), g.layout.Counts(l.Partition, g.name),
+	reply, err := l.fenced(ctx, settleScript, []string{
+		g.layout.Events(l.partition), g.layout.Attempts(l.partition, g.name), g.layout.Runs(l.partition, g.name),
+		g.layout.Counts(l.partition, g.name), g.layout.Parked(l.partition, g.name), g.layout.Parcels(l.partition, g.name),
+		g.layout.Dead(l.partition, g.name),
 	}, args...)
 	if err != nil {
 		return err
 	}
-	for i, c := range []interface{ Add(float64) }{g.m.done, g.m.dead, g.m.uncharged} {
-		n, _ := at(reply, i).(int64) // the script answers three counts
-		c.Add(float64(n))
-	}
+	g.m.done.Add(float64(number(at(reply, 0))))
+	g.m.dead.Add(float64(number(at(reply, 1))))
 	return nil
 }
 

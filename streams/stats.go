@@ -226,7 +226,8 @@ func (s *Stats) group(ctx context.Context, i int, info redis.XInfoGroup, last st
 	p := GroupPartition{Partition: i, LastDelivered: info.LastDeliveredID, Consumers: info.Consumers}
 	pipe := s.rdb.Pipeline()
 	pending := pipe.XPending(ctx, s.layout.Events(i), info.Name)
-	attempted := pipe.HLen(ctx, s.layout.Attempts(i, info.Name))
+	attempted := pipe.HKeys(ctx, s.layout.Attempts(i, info.Name))
+	running := pipe.HVals(ctx, s.layout.Runs(i, info.Name))
 	dead := pipe.XLen(ctx, s.layout.Dead(i, info.Name))
 	lease := pipe.HMGet(ctx, s.layout.Lease(i, info.Name), "owner", "epoch")
 	left := pipe.PTTL(ctx, s.layout.Lease(i, info.Name))
@@ -252,7 +253,13 @@ func (s *Stats) group(ctx context.Context, i int, info redis.XInfoGroup, last st
 		p.Lost += number(v[0])
 		p.Overtaken = number(v[1])
 	}
-	p.Attempted, p.Dead = attempted.Val(), dead.Val()
+	tried := make(map[string]struct{}, len(attempted.Val()))
+	for _, ids := range append(running.Val(), attempted.Val()...) {
+		for id := range strings.FieldsSeq(ids) {
+			tried[id] = struct{}{}
+		}
+	}
+	p.Attempted, p.Dead = int64(len(tried)), dead.Val()
 	p.Pending = pending.Val().Count
 	if oldest, ok := parseID(pending.Val().Lower); ok && p.Pending > 0 {
 		p.OldestPending = max(0, now.Sub(time.UnixMilli(int64(oldest.ms)))) //nolint:gosec // a time in ms

@@ -17,8 +17,8 @@ func TestKeyOfAWrongTypeHidesNothingElse(t *testing.T) {
 	g := b.Group("points", "w1")
 	b.Group("eventlog", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 2)
-	if _, err := g.Park(t.Context(), l, []streams.Parking{{EntryID: es[0].ID, Wait: time.Hour}}); err != nil {
+	es := b.Take(l, 2)
+	if _, err := l.Park(t.Context(), []streams.Parking{{EntryID: es[0].ID, Wait: time.Hour}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Write.Set(t.Context(), b.Layout.Dead(0, "points"), "oops", 0).Err(); err != nil {

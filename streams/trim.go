@@ -2,7 +2,6 @@ package streams
 
 import (
 	"context"
-	_ "embed" // the script
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,12 +22,6 @@ type TrimOptions struct {
 	GhostIdle time.Duration
 }
 
-//go:embed trim.lua
-var trimLua string
-
-// It may write although the server is full: what it frees is what is missing.
-var trimScript = newScript("trim", accountLua+trimLua)
-
 const (
 	// trimLook bounds how many entries one script looks at one by one.
 	trimLook = 200
@@ -41,7 +34,7 @@ const (
 // group is still owed. Any number of them may run at once; each script looks
 // afresh, so it is the same whether one does the work or all.
 type Trimmer struct {
-	run         runner
+	run         *runner
 	layout      Layout
 	own         []string
 	subscribers []string
@@ -78,7 +71,7 @@ func NewTrimmer(rdb Client, layout Layout, own, subscribers []string, o TrimOpti
 	}
 	subscribers = slices.DeleteFunc(slices.Clone(subscribers), func(name string) bool { return slices.Contains(own, name) })
 	return &Trimmer{
-		run: runner{rdb: rdb}, layout: layout, own: own, subscribers: subscribers,
+		run: newRunner(rdb), layout: layout, own: own, subscribers: subscribers,
 		o: o, log: log, m: newTrimMetrics(reg, slices.Concat(own, subscribers)),
 	}, nil
 }

@@ -92,7 +92,7 @@ func TestStreamStaysFlat(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- trim.Run(ctx) }()
-	leases := []streams.Lease{b.Lease(g, 0), b.Lease(g, 1)}
+	leases := []*streams.Lease{b.Lease(g, 0), b.Lease(g, 1)}
 	for round := range 30 {
 		records := make([]event.Record, 100)
 		for i := range records {
@@ -101,12 +101,12 @@ func TestStreamStaysFlat(t *testing.T) {
 		}
 		b.Append(records...)
 		for _, l := range leases {
-			for es := b.Take(g, l, 256); len(es) > 0; es = b.Take(g, l, 256) {
+			for es := b.Take(l, 256); len(es) > 0; es = b.Take(l, 256) {
 				s := streams.Settlement{}
 				for _, e := range es {
 					s.Done = append(s.Done, e.ID)
 				}
-				b.Settle(g, l, s)
+				b.Settle(l, s)
 			}
 		}
 	}

@@ -5,26 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/paybell/paybell/streams/event"
 )
 
-// Writer appends records in groups: a lane takes what waits, sends it as one
-// pipeline, waits for the answers, releases the callers and takes what has come
-// in the meantime. There is no timer: a lone record is sent at once, and the
-// busier the door, the larger the batches.
+// Writer appends records in groups: a lane takes what waits, sends it as one script
+// call, waits for the answer, releases the callers and takes what has come in the
+// meantime. There is no timer: a lone record is sent at once, and the busier the
+// door, the larger the batches.
 type Writer struct {
-	rdb    Client
-	layout Layout
-	guard  func() error
-	seen   seenKeys
-	o      WriterOptions
-	m      *writerMetrics
+	rdb      Client
+	layout   Layout
+	guard    func() error
+	sections sections
+	o        WriterOptions
+	m        *writerMetrics
+	// apart is set once the server has shown that it is part of a cluster, where a
+	// call takes the keys of one partition alone.
+	apart atomic.Bool
 
 	mu      sync.Mutex
 	ready   sync.Cond // signalled for every call put in, and at the end
@@ -37,17 +40,31 @@ type Writer struct {
 
 // call is the part of an Append that one lane sends.
 type call struct {
-	ctx   context.Context //nolint:containedctx // whether the caller still waits decides whether to send
-	cmds  []*redis.IntCmd
-	bytes int
-	done  chan struct{}
-	err   error
+	ctx     context.Context //nolint:containedctx // whether the caller still waits decides whether to send
+	records []record
+	bytes   int
+	done    chan struct{}
+	err     error
+}
+
+// record is a record as it is sent, and what became of it.
+type record struct {
+	call        *call
+	section     *section
+	wire        event.Wire
+	mark        [markSize]byte
+	undecodable bool
+	outcome     event.Appended
+	err         error
 }
 
 // NewWriter returns a writer that sends once Run runs. The caller keeps rdb,
 // which must not retry by itself (NewWriteClient), and closes it after Run.
 func NewWriter(rdb Client, layout Layout, o WriterOptions, reg prometheus.Registerer) *Writer {
-	w := &Writer{rdb: rdb, layout: layout, seen: seenKeys{layout: layout, known: make(map[seenPlace][]any)}, o: o, m: newWriterMetrics(reg)}
+	w := &Writer{
+		rdb: rdb, layout: layout, o: o, m: newWriterMetrics(reg),
+		sections: sections{layout: layout, known: make(map[seenPlace]*section)},
+	}
 	w.ready.L = &w.mu
 	return w
 }
@@ -92,14 +109,17 @@ func (w *Writer) Append(ctx context.Context, window time.Duration, records []eve
 	if err := w.allowed(); err != nil {
 		return nil, err
 	}
+	encoded, err := w.encode(window, records)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]event.Appended, 0, len(records))
-	for len(records) > 0 {
-		n := distinct(records)
-		var err error
-		if out, err = w.append(ctx, window, records[:n], out); err != nil {
+	for len(encoded) > 0 {
+		n := distinct(encoded)
+		if out, err = w.append(ctx, window, records[:n], encoded[:n], out); err != nil {
 			return nil, err
 		}
-		records = records[n:]
+		records, encoded = records[n:], encoded[n:]
 	}
 	return out, nil
 }
@@ -116,15 +136,15 @@ func (w *Writer) allowed() error {
 }
 
 // distinct is how many records from the first on are of different ordering keys. Those
-// of one key go one after another: what is refused in the middle of a pipeline would
+// of one key go one after another: what is refused in the middle of a batch would
 // otherwise be overtaken by what follows.
-func distinct(records []event.Record) int {
+func distinct(records []record) int {
 	if len(records) == 1 {
 		return 1
 	}
 	seen := make(map[string]struct{}, len(records))
 	for i := range records {
-		key := records[i].Event.OrderingKey()
+		key := records[i].wire.Key()
 		if _, again := seen[key]; again {
 			return i
 		}
@@ -134,17 +154,13 @@ func distinct(records []event.Record) int {
 }
 
 // append appends records of different ordering keys and adds what became of each to out.
-func (w *Writer) append(ctx context.Context, window time.Duration, records []event.Record, out []event.Appended) ([]event.Appended, error) {
-	c, err := w.newCall(ctx, window, records)
-	if err != nil {
-		return nil, err
-	}
-	if err := w.commit(c); err != nil {
+func (w *Writer) append(ctx context.Context, window time.Duration, records []event.Record, encoded []record, out []event.Appended) ([]event.Appended, error) {
+	if err := w.commit(ctx, encoded); err != nil {
 		return nil, err
 	}
 	var again []event.Record
-	for i, cmd := range c.cmds {
-		outcome := event.Appended(cmd.Val()) //nolint:gosec // sent checked that it is one of the three
+	for i := range encoded {
+		outcome := encoded[i].outcome
 		out = append(out, outcome)
 		if outcome == event.Conflicting {
 			r := records[i]
@@ -161,55 +177,53 @@ func (w *Writer) append(ctx context.Context, window time.Duration, records []eve
 // appendConflicts appends conflicts under IDs of their own. Being derived from
 // the facts, such an ID cannot stand for other facts.
 func (w *Writer) appendConflicts(ctx context.Context, window time.Duration, records []event.Record) error {
-	c, err := w.newCall(ctx, window, records)
+	encoded, err := w.encode(window, records)
 	if err != nil {
 		return err
 	}
-	if err := w.commit(c); err != nil {
+	if err := w.commit(ctx, encoded); err != nil {
 		return err
 	}
-	for i, cmd := range c.cmds {
-		if event.Appended(cmd.Val()) == event.Conflicting { //nolint:gosec // sent checked that it is one of the three
+	for i := range encoded {
+		if encoded[i].outcome == event.Conflicting {
 			return fmt.Errorf("streams: append conflict %s: its id stands for other facts", records[i].Event.ID)
 		}
 	}
 	return nil
 }
 
-// newCall encodes the records, in the caller's goroutine, because that can run
-// beside the lanes.
-func (w *Writer) newCall(ctx context.Context, window time.Duration, records []event.Record) (*call, error) {
-	c := &call{ctx: ctx, cmds: make([]*redis.IntCmd, len(records)), done: make(chan struct{})}
+// encode makes of records what is sent, in the caller's goroutine, because that can
+// run beside the lanes.
+func (w *Writer) encode(window time.Duration, records []event.Record) ([]record, error) {
+	out := make([]record, len(records))
 	for i := range records {
-		r := &records[i]
-		fields, err := r.Fields()
-		if err != nil {
-			return nil, fmt.Errorf("streams: append event %s: %w", r.Event.ID, err)
+		r, e := &out[i], &records[i].Event
+		var err error
+		if r.wire, err = records[i].Wire(); err != nil {
+			return nil, fmt.Errorf("streams: append event %s: %w", e.ID, err)
 		}
-		partition := w.layout.Partition(r.Event.OrderingKey())
-		args := make([]any, 0, 9+seenBuckets+len(fields))
-		args = append(args, "evalsha", appendScript.sha, 2+seenBuckets, w.layout.Events(partition))
-		args = append(args, w.seen.of(partition, window)...)
-		args = append(args, w.layout.Ledger(partition), mark(r.Event.ID, r.Event.Facts()), seenWidth(window), window.Milliseconds(), undecodable(&r.Event))
-		args = append(args, fields...)
-		c.cmds[i] = redis.NewIntCmd(ctx, args...)
-		c.bytes += size(args)
+		r.section = w.sections.of(w.layout.Partition(r.wire.Key()), window)
+		r.mark = markOf(e.ID, r.wire.Facts)
+		r.undecodable = e.Undecodable()
 	}
-	return c, nil
+	return out, nil
 }
 
-// undecodable is the argument of append.lua that makes it count the event apart.
-func undecodable(e *event.Event) string {
-	if e.Undecodable() {
-		return "1"
+// size is about how many bytes a record takes on its way.
+func (r *record) size() int {
+	n := markSize + len(r.wire.Body)
+	for i := range r.wire.Values {
+		n += len(r.wire.Values[i])
 	}
-	return "0"
+	return n
 }
 
-// commit queues a call and waits until it was sent or the caller's time is over.
-func (w *Writer) commit(c *call) error {
-	if len(c.cmds) == 0 {
-		return nil
+// commit queues records and waits until they were sent or the caller's time is over.
+func (w *Writer) commit(ctx context.Context, records []record) error {
+	c := &call{ctx: ctx, records: records, done: make(chan struct{})}
+	for i := range records {
+		records[i].call = c
+		c.bytes += records[i].size()
 	}
 	if err := w.enqueue(c); err != nil {
 		return err
@@ -217,8 +231,8 @@ func (w *Writer) commit(c *call) error {
 	select {
 	case <-c.done:
 		return c.err
-	case <-c.ctx.Done():
-		return unavailable("streams: append", context.Cause(c.ctx))
+	case <-ctx.Done():
+		return unavailable("streams: append", context.Cause(ctx))
 	}
 }
 
@@ -230,17 +244,17 @@ func (w *Writer) enqueue(c *call) error {
 	if w.stopped {
 		return ErrStopped
 	}
-	if w.records > 0 && (w.records+len(c.cmds) > w.o.Queue || w.bytes+c.bytes > w.o.QueueBytes) {
+	if w.records > 0 && (w.records+len(c.records) > w.o.Queue || w.bytes+c.bytes > w.o.QueueBytes) {
 		w.m.overloaded.Inc()
 		return ErrOverloaded
 	}
 	w.calls = append(w.calls, c)
-	w.count(len(c.cmds), c.bytes)
+	w.count(len(c.records), c.bytes)
 	w.ready.Signal()
 	return nil
 }
 
-// next waits for calls and moves as many of them into batch as one pipeline may
+// next waits for calls and moves as many of them into batch as one round trip may
 // carry, at least one. It returns none when the writer has stopped and nothing
 // is left.
 func (w *Writer) next(batch []*call) []*call {
@@ -252,12 +266,12 @@ func (w *Writer) next(batch []*call) []*call {
 	var records, bytes int
 	for w.head < len(w.calls) {
 		c := w.calls[w.head]
-		if len(batch) > 0 && (records+len(c.cmds) > w.o.MaxBatch || bytes+c.bytes > w.o.MaxBatchBytes) {
+		if len(batch) > 0 && (records+len(c.records) > w.o.MaxBatch || bytes+c.bytes > w.o.MaxBatchBytes) {
 			break
 		}
 		w.calls[w.head] = nil
 		w.head++
-		records += len(c.cmds)
+		records += len(c.records)
 		bytes += c.bytes
 		batch = append(batch, c)
 	}
@@ -295,4 +309,7 @@ func size(args []any) int {
 	return n
 }
 
-var errNotAnswered = errors.New("streams: no answer to the command")
+var (
+	errNotAnswered = errors.New("streams: no answer to the command")
+	errAnswer      = errors.New("streams: not the answer of the append script")
+)

@@ -11,18 +11,16 @@ import (
 // is reported.
 const stuckAfter = 5 * time.Second
 
-// run is one call of the handler, and what came of it.
+// run is what one partition runs in one call of the handler, and what came of it.
 type run struct {
+	outcome
+
+	// name is the run's in Redis, while it is charged.
+	name  string
 	items []*item
 	lanes []*lane
 	// solo: its only item must not have company; guard: it holds the pool's guard.
 	solo, guard bool
-
-	// outcomes has one error an item, unless broken says why the whole call failed.
-	outcomes []error
-	broken   error
-	// overran: the attempt's time was up before it returned.
-	overran bool
 }
 
 func (r *run) take(ln *lane, it *item) {
@@ -34,24 +32,26 @@ func (r *run) take(ln *lane, it *item) {
 	r.solo = it.solo
 }
 
-// outcome is the error of item i.
-func (r *run) outcome(i int) error {
+// err is the outcome of item i.
+func (r *run) err(i int) error {
 	if r.broken != nil {
 		return r.broken
 	}
-	return r.outcomes[i]
+	return r.errs[i]
 }
 
-// attempt calls the handler and sends the run back when it has really returned,
-// however long that takes and however it ends.
-func (g *group) attempt(ctx context.Context, r *run, ds []Delivery, results chan<- *run) {
-	ctx, cancel := context.WithTimeout(ctx, g.options.Timeout)
+// attempt calls the handler and sends every run back to its partition when it has really
+// returned, however long that takes and however it ends.
+func (g *group) attempt(c *call) {
+	ds := c.ds
+	ctx, cancel := c.context(g.options.Timeout)
 	started := time.Now()
 	stuck := time.AfterFunc(g.options.Timeout+stuckAfter, func() {
 		g.metrics.stuck.Inc()
 		g.logger.Error("attempt ignores its deadline and keeps its slot", "group", g.name, "partition", ds[0].Partition,
 			"entry_id", ds[0].EntryID, "event", ds[0].Event, "deliveries", len(ds))
 	})
+	o := outcome{company: len(ds)}
 	returned := false
 	defer func() {
 		switch v := recover(); {
@@ -60,22 +60,35 @@ func (g *group) attempt(ctx context.Context, r *run, ds []Delivery, results chan
 			g.metrics.panics.Inc()
 			g.logger.Error("handler panicked", "group", g.name, "partition", ds[0].Partition, "entry_id", ds[0].EntryID,
 				"deliveries", len(ds), "err", failure, "stack", string(failure.Stack))
-			r.broken = failure
+			o.broken = failure
 		case !returned:
-			r.broken = ErrExited
-		case len(r.outcomes) != len(ds):
-			r.broken = ErrOutcomes
+			o.broken = ErrExited
+		case len(o.errs) != len(ds):
+			o.broken = ErrOutcomes
 		}
-		r.overran = errors.Is(context.Cause(ctx), context.DeadlineExceeded)
+		o.overran = errors.Is(context.Cause(ctx), context.DeadlineExceeded)
+		o.cut = errors.Is(context.Cause(ctx), errCut)
 		cancel()
 		if !stuck.Stop() {
 			g.metrics.stuck.Dec()
 		}
 		g.metrics.attempt.Observe(time.Since(started).Seconds())
-		results <- r
+		c.back(o)
 	}()
-	r.outcomes = g.handler.HandleBatch(ctx, ds)
+	o.errs = g.handler.HandleBatch(ctx, ds)
 	returned = true
+}
+
+// back sends every run back with its part of the outcome.
+func (c *call) back(o outcome) {
+	errs := o.errs
+	for i, r := range c.runs {
+		r.outcome = o
+		if o.broken == nil {
+			r.errs, errs = errs[:len(r.items)], errs[len(r.items):]
+		}
+		c.parts[i].results <- r
+	}
 }
 
 // single calls a Handler where a BatchHandler is expected.

@@ -69,20 +69,16 @@ func cpuTime(b *testing.B) time.Duration {
 // endless is a log of one partition that never runs out and remembers nothing, so
 // that the figures are the pool's.
 type endless struct {
-	workers.Log
+	workers.Lease
 
 	recs []event.Record
 	n    int
-	ones []int
 }
 
 func newEndless(orders int) *endless {
-	e := &endless{ones: make([]int, 1000)}
+	e := &endless{}
 	for i := range orders {
 		e.recs = append(e.recs, workertest.Record("evt", fmt.Sprint("order-", i)))
-	}
-	for i := range e.ones {
-		e.ones[i] = 1
 	}
 	return e
 }
@@ -94,18 +90,20 @@ func (*endless) Ensure(context.Context) error           { return nil }
 func (*endless) Heartbeat(context.Context) (int, error) { return 1, nil }
 func (*endless) Leave(context.Context) error            { return nil }
 
-func (*endless) Acquire(context.Context, int) (streams.Lease, bool, error) {
-	return streams.Lease{Epoch: 1}, true, nil
-}
-func (*endless) Surpass(int, int64)                           {}
-func (*endless) Release(context.Context, streams.Lease) error { return nil }
-func (*endless) Adopt(context.Context, streams.Lease) error   { return nil }
+func (e *endless) Acquire(context.Context, int) (workers.Lease, bool, error) { return e, true, nil }
 
-func (*endless) Backlog(context.Context, streams.Lease, string, int) ([]streams.Entry, error) {
-	return nil, nil
-}
+func (*endless) Partition() int                { return 0 }
+func (*endless) Epoch() int64                  { return 1 }
+func (*endless) Renew(context.Context) error   { return nil }
+func (*endless) Release(context.Context) error { return nil }
+func (*endless) Adopt(context.Context) error   { return nil }
+func (*endless) Replays() int64                { return 0 }
 
-func (e *endless) Take(_ context.Context, _ streams.Lease, limit int) ([]streams.Entry, error) {
+func (*endless) Parked(context.Context, int, int) ([]streams.Parked, error) { return nil, nil }
+
+func (*endless) Backlog(context.Context, string, int) ([]streams.Entry, error) { return nil, nil }
+
+func (e *endless) Take(_ context.Context, limit int) ([]streams.Entry, error) {
 	es := make([]streams.Entry, limit)
 	for i := range es {
 		e.n++
@@ -115,11 +113,8 @@ func (e *endless) Take(_ context.Context, _ streams.Lease, limit int) ([]streams
 	return es, nil
 }
 
-func (e *endless) Charge(_ context.Context, _ streams.Lease, ids []string) ([]int, error) {
-	return e.ones[:len(ids)], nil
-}
-
-func (*endless) Settle(context.Context, streams.Lease, streams.Settlement) error { return nil }
+func (*endless) Charge(context.Context, []streams.Run) error      { return nil }
+func (*endless) Settle(context.Context, streams.Settlement) error { return nil }
 
 // BenchmarkLanes is what the pool costs an event: one partition, a handler that
 // does nothing, a log that costs little. The figure to look at is cpu-ns/event.
@@ -146,7 +141,7 @@ func BenchmarkRedis(b *testing.B) {
 					recs = recs[:0]
 				}
 			}
-			drain(b, bench.Group("g", "one"), b.N, kind == "BatchHandler")
+			drain(b, workers.On(bench.Group("g", "one")), b.N, kind == "BatchHandler")
 		})
 	}
 }

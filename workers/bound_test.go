@@ -147,7 +147,14 @@ func TestLogThatWakesTooOftenDoesNotMakeTheLoopSpin(t *testing.T) {
 	})
 }
 
-// wakeful is a log whose Wait always returns at once.
+// wakeful is a log whose waits always return at once.
 type wakeful struct{ *workertest.Consumer }
 
-func (wakeful) Wait(context.Context, int, string) error { return nil }
+func (w wakeful) Acquire(ctx context.Context, partition int) (workers.Lease, bool, error) {
+	l, ok, err := w.Consumer.Acquire(ctx, partition)
+	return restless{l}, ok, err
+}
+
+type restless struct{ workers.Lease }
+
+func (restless) Wait(context.Context, string) error { return nil }

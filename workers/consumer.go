@@ -2,6 +2,7 @@ package workers
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -112,12 +113,12 @@ func (c *consumer) call(ctx context.Context) (context.Context, context.CancelFun
 
 // start runs a partition until its lease ends or it is asked to quit. It does not
 // end with ctx, but when it is asked to.
-func (c *consumer) start(ctx context.Context, l streams.Lease, asked time.Time) {
+func (c *consumer) start(ctx context.Context, l Lease, asked time.Time) {
 	t := newTenure(context.WithoutCancel(ctx), l, c.log.LeaseTTL(), asked, c.now)
 	p := newPartition(c.group, t)
-	c.owned[l.Partition] = p
+	c.owned[l.Partition()] = p
 	c.metrics.partitions.Inc()
-	c.logger.Debug("partition acquired", "group", c.name, "partition", l.Partition, "epoch", l.Epoch)
+	c.logger.Debug("partition acquired", "group", c.name, "partition", l.Partition(), "epoch", l.Epoch())
 	go func() {
 		p.run()
 		c.ended <- p
@@ -135,13 +136,11 @@ func (c *consumer) renew(ctx context.Context) error {
 		}
 		calls.Go(func() {
 			asked := c.now()
-			l, ok, err := c.log.Acquire(ctx, p.tenure.lease.Partition)
-			switch {
+			switch err := p.tenure.lease.Renew(ctx); {
+			case errors.Is(err, streams.ErrLeaseLost):
+				p.tenure.lose()
 			case err != nil:
 				failures <- err
-			case !ok || l.Epoch != p.tenure.lease.Epoch:
-				// A new epoch means that the lease had ended meanwhile.
-				p.tenure.lose()
 			default:
 				p.tenure.renewed(asked, c.now())
 			}
@@ -166,19 +165,19 @@ func (c *consumer) quit(p *partition) {
 // forget ends what is known of a partition that has ended, and releases its lease
 // for the next owner.
 func (c *consumer) forget(ctx context.Context, p *partition) {
-	delete(c.owned, p.tenure.lease.Partition)
+	delete(c.owned, p.tenure.lease.Partition())
 	c.metrics.partitions.Dec()
 	if p.tenure.lost() {
 		c.metrics.leaseLosses.Inc()
-		c.logger.Warn("lease lost", "group", c.name, "partition", p.tenure.lease.Partition, "epoch", p.tenure.lease.Epoch)
+		c.logger.Warn("lease lost", "group", c.name, "partition", p.tenure.lease.Partition(), "epoch", p.tenure.lease.Epoch())
 		return
 	}
 	p.tenure.end()
 	call, cancel := c.call(ctx)
 	defer cancel()
 	// A lease that cannot be released runs out by itself.
-	if err := c.log.Release(call, p.tenure.lease); err != nil {
-		c.logger.Debug("lease not released", "group", c.name, "partition", p.tenure.lease.Partition, "err", err)
+	if err := p.tenure.lease.Release(call); err != nil {
+		c.logger.Debug("lease not released", "group", c.name, "partition", p.tenure.lease.Partition(), "err", err)
 	}
 }
 

@@ -3,6 +3,7 @@ package workers
 import (
 	"errors"
 	"slices"
+	"strconv"
 
 	"github.com/paybell/paybell/streams"
 )
@@ -12,15 +13,20 @@ func (p *partition) mayStart() bool {
 	return !p.draining && p.running < p.slots && p.attempts.Err() == nil && !p.now().Before(p.probe)
 }
 
-// dispatch starts as many runs as there are slots and ready lanes.
+// dispatch starts as many runs as there are slots and ready lanes. A run of a
+// BatchHandler needs a seat in a round, unless it must be alone.
 func (p *partition) dispatch() error {
-	if !p.mayStart() {
+	if !p.mayStart() || p.rounds != nil && p.seat == nil && !p.lanes.soloNext() {
 		return nil
+	}
+	limit := p.perRun
+	if p.seat != nil {
+		limit = p.seat.limit
 	}
 	var runs []*run
 	now := p.now()
 	for p.running+len(runs) < p.slots {
-		r := p.lanes.next(p.perRun, now)
+		r := p.lanes.next(limit, now)
 		if r == nil {
 			break
 		}
@@ -62,36 +68,49 @@ func (p *partition) start(runs []*run) error {
 	if len(runs) == 0 {
 		return nil
 	}
-	p.ids = p.ids[:0]
-	for _, r := range runs {
-		for _, it := range r.items {
-			p.ids = append(p.ids, it.entry.ID)
-		}
+	charges := make([]streams.Run, len(runs))
+	for i, r := range runs {
+		p.named++
+		r.name = strconv.Itoa(p.named)
+		charges[i] = streams.Run{Name: r.name, IDs: ids(r.items)}
 	}
-	counts, err := p.log.Charge(p.tenure.ctx, p.tenure.lease, p.ids)
-	if err == nil && len(counts) != len(p.ids) {
-		err = errCounts
-	}
+	err := p.tenure.lease.Charge(p.tenure.ctx, charges)
 	if err == nil {
 		err = p.tenure.ctx.Err()
 	}
 	if err != nil {
+		// They may be charged all the same.
 		for _, r := range runs {
-			for _, it := range r.items {
-				it.doubts++
-			}
+			p.settle.ended = append(p.settle.ended, r.name)
 		}
+		p.settle.first = true
 		p.undo(runs)
 		return err
 	}
 	for _, r := range runs {
-		p.charged(r, counts[:len(r.items)])
-		counts = counts[len(r.items):]
+		for _, it := range r.items {
+			it.charged++
+		}
 		p.running++
 		p.inFlight += len(r.items)
-		go p.attempt(p.attempts, r, p.deliveries(r), p.results)
+		if p.seat != nil && !r.solo { // a partition has one run in a round
+			p.seat.round.join(p, r)
+			p.seat = nil
+			continue
+		}
+		var c call
+		c.add(p, r)
+		go p.attempt(&c)
 	}
 	return nil
+}
+
+// decline answers a seat that brought nothing to run.
+func (p *partition) decline() {
+	if p.seat != nil {
+		p.seat.round.join(p, nil)
+		p.seat = nil
+	}
 }
 
 // undo puts back runs that have not started.
@@ -102,27 +121,13 @@ func (p *partition) undo(runs []*run) {
 	}
 }
 
-// charged takes over the counts. Where Charges failed and yet counted, the attempts
-// that never ran are taken back.
-func (p *partition) charged(r *run, counts []int) {
-	for i, it := range r.items {
-		it.charged++
-		for ; it.doubts > 0 && counts[i] > it.charged; it.doubts-- {
-			p.settle.uncharge = append(p.settle.uncharge, it)
-			counts[i]--
-		}
-		it.doubts = 0
-		it.charged = counts[i]
-	}
-}
-
-func (p *partition) deliveries(r *run) []Delivery {
-	ds := make([]Delivery, len(r.items))
-	for i, it := range r.items {
-		d := &ds[i]
-		d.Record = it.entry.Record
-		d.Group, d.Partition, d.EntryID = p.name, p.tenure.lease.Partition, it.entry.ID
-		d.Attempt, d.Epoch = it.charged, p.tenure.lease.Epoch
+// deliveries adds what a run hands over.
+func (p *partition) deliveries(ds []Delivery, r *run) []Delivery {
+	for _, it := range r.items {
+		ds = append(ds, Delivery{
+			Record: it.entry.Record, Group: p.name, Partition: p.tenure.lease.Partition(), EntryID: it.entry.ID,
+			Attempt: it.charged, Epoch: p.tenure.lease.Epoch(),
+		})
 	}
 	return ds
 }

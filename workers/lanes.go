@@ -13,10 +13,9 @@ type item struct {
 	entry *streams.Entry
 	key   string
 	size  int64
-	// charged is how many attempts Redis has counted for the entry.
-	charged int
-	// doubts counts the Charges that failed since, and may have counted all the same.
-	doubts int
+	// charged is how many attempts it has had, the one that runs included; counted is what
+	// Redis has written down for the entry by itself.
+	charged, counted int
 	// suspect: attempts were charged by an owner before this one, which may have
 	// been killed by it.
 	suspect bool
@@ -82,6 +81,23 @@ func newLanes(guardAt int, bounds Parked) lanes {
 }
 
 func (l *lanes) add(it *item) { l.fresh.pushBack(it) }
+
+// ready is how many items might run now.
+func (l *lanes) ready(now time.Time) int {
+	n := l.fresh.len() + l.ripe.len()
+	if len(l.resting) > 0 && !l.due().After(now) {
+		n++
+	}
+	return n
+}
+
+// soloNext reports whether what comes next must be alone.
+func (l *lanes) soloNext() bool {
+	if l.ripe.len() > 0 {
+		return l.ripe.front().waiting.front().solo
+	}
+	return l.fresh.len() > 0 && l.fresh.front().solo
+}
 
 // next draws at most limit items that may run now, as one run, or nil. Items of one
 // key stand in append order, and none of their key is running elsewhere or waits

@@ -16,7 +16,7 @@ var (
 	errCrash  = errors.New("workers: its attempts are used up, and no outcome of the last one is known")
 	errCap    = errors.New("workers: too many events of its order are parked")
 	errFull   = errors.New("workers: as much is parked as may be")
-	errCounts = errors.New("workers: log did not return one count per entry")
+	errUnpack = errors.New("workers: log did not return one entry per id")
 )
 
 // absorb decides what becomes of every delivery of a run that has returned.
@@ -24,7 +24,8 @@ func (p *partition) absorb(r *run) {
 	p.release(r)
 	p.running--
 	p.inFlight -= len(r.items)
-	if r.broken == nil && !hasError(r.outcomes) {
+	p.settle.ended = append(p.settle.ended, r.name)
+	if r.broken == nil && !hasError(r.errs) {
 		for _, it := range r.items {
 			p.done(it)
 		}
@@ -34,7 +35,7 @@ func (p *partition) absorb(r *run) {
 	}
 	v := verdicts{partition: p, run: r, now: p.now()}
 	for i, it := range r.items {
-		v.judge(it, r.outcome(i))
+		v.judge(it, r.err(i))
 	}
 	p.lanes.finish(r, v.back, v.now)
 	v.conclude()
@@ -98,7 +99,7 @@ func (v *verdicts) judge(it *item, err error) {
 	case errors.Is(err, ErrReplaced):
 		v.replaced = true
 		if seen, ok := errors.AsType[*ReplacedError](err); ok {
-			v.log.Surpass(it.entry.Partition, seen.Epoch)
+			v.tenure.lease.Surpass(seen.Epoch)
 		}
 		v.metrics.stopped.Inc()
 		v.uncharge(it)
@@ -108,11 +109,11 @@ func (v *verdicts) judge(it *item, err error) {
 		}
 		v.metrics.unavailable.Inc()
 		v.uncharge(it)
-	case v.attempts.Err() != nil:
+	case v.attempts.Err() != nil || v.run.cut:
 		// We ended its context, so the failure may be ours.
 		v.metrics.stopped.Inc()
 		v.uncharge(it)
-	case len(v.run.items) > 1 && (v.run.broken != nil || v.run.overran):
+	case v.run.company > 1 && (v.run.broken != nil || v.run.overran):
 		// One of them did it, or hung. Each alone will tell which; the others are not
 		// charged for it.
 		v.heard = true
@@ -128,7 +129,7 @@ func (v *verdicts) judge(it *item, err error) {
 // uncharge puts an item back that shall not be charged for this run.
 func (v *verdicts) uncharge(it *item) {
 	it.charged--
-	v.settle.uncharge = append(v.settle.uncharge, it)
+	v.settle.count(it)
 	v.back = append(v.back, it)
 }
 
@@ -157,6 +158,7 @@ func (v *verdicts) retry(it *item, err error) {
 	// Where nothing more can be parked, it stays as it would for a short wait.
 	it.leave = due.Sub(it.stay) > v.options.ParkAfter && (it.slip != nil || !v.lanes.full())
 	v.metrics.retry.Inc()
+	v.settle.count(it)
 	v.back = append(v.back, it)
 	v.retries++
 	if v.first == nil {
@@ -176,9 +178,8 @@ func (v *verdicts) conclude() {
 		// A lease that is only renewed would keep its epoch. Letting go of it, once what
 		// was charged is taken back, brings a newer one.
 		v.logger.Warn("a newer owner has made effects: the partition is let go of", "group", v.name,
-			"partition", v.tenure.lease.Partition, "epoch", v.tenure.lease.Epoch)
-		v.draining = true
-		v.reader.stop()
+			"partition", v.tenure.lease.Partition(), "epoch", v.tenure.lease.Epoch())
+		v.drain()
 	}
 	switch {
 	case v.unavailable != nil:
@@ -205,7 +206,7 @@ func (p *partition) bury(it *item, reason string, err error) {
 	p.logger.Error("delivery becomes a dead letter", "group", p.name, "partition", it.entry.Partition,
 		"entry_id", it.entry.ID, "event", it.entry.Record.Event, "attempt", it.charged, "reason", reason, "err", err)
 	p.settle.dead = append(p.settle.dead, burial{it, streams.DeadLetter{
-		Partition: p.tenure.lease.Partition, Group: p.name, EntryID: it.entry.ID, Record: it.entry.Record,
+		Partition: p.tenure.lease.Partition(), Group: p.name, EntryID: it.entry.ID, Record: it.entry.Record,
 		Attempts: it.charged, Reason: reason, Error: bounded(err.Error()), DeadAt: p.now().UTC(),
 	}})
 }

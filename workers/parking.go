@@ -223,6 +223,9 @@ func (h *sleepingLanes) Pop() any {
 	return ln
 }
 
+// moveEntries bounds the deliveries that leave in one call.
+const moveEntries = 256
+
 // parkedPage is how much of what is parked is asked for at once.
 const parkedPage = 500
 
@@ -232,14 +235,14 @@ const recallEvery = time.Second
 
 // replayed reports whether dead letters were replayed since the last recall.
 func (p *partition) replayed() bool {
-	return p.reader.stage == taking && !p.draining && p.log.Replays(p.tenure.lease.Partition) != p.reader.replays
+	return p.reader.stage == taking && !p.draining && p.tenure.lease.Replays() != p.reader.replays
 }
 
 // recall learns what is parked, so that no order runs past its parked events.
 func (p *partition) recall() error {
-	replays := p.log.Replays(p.tenure.lease.Partition)
+	replays := p.tenure.lease.Replays()
 	for first := 0; ; first += parkedPage {
-		page, err := p.log.Parked(p.tenure.ctx, p.tenure.lease, first, parkedPage)
+		page, err := p.tenure.lease.Parked(p.tenure.ctx, first, parkedPage)
 		if err != nil {
 			return err
 		}
@@ -271,7 +274,7 @@ func (p *partition) flushMoves() error {
 	}
 	p.lanes.overflow = rest(p.lanes.overflow, len(p.lanes.overflow))
 	for len(p.lanes.moves) > 0 {
-		n := min(len(p.lanes.moves), settleEntries)
+		n := min(len(p.lanes.moves), moveEntries)
 		now := p.now()
 		var ps []streams.Parking
 		for _, m := range p.lanes.moves[:n] {
@@ -281,7 +284,7 @@ func (p *partition) flushMoves() error {
 				})
 			}
 		}
-		without, err := p.log.Park(p.tenure.ctx, p.tenure.lease, ps)
+		without, err := p.tenure.lease.Park(p.tenure.ctx, ps)
 		if err != nil {
 			return err
 		}
@@ -316,9 +319,9 @@ func (p *partition) unpack() (more bool, err error) {
 		for i, s := range slips {
 			ids[i] = s.id
 		}
-		es, err := p.log.Unpack(p.tenure.ctx, p.tenure.lease, ids)
+		es, err := p.tenure.lease.Unpack(p.tenure.ctx, ids)
 		if err == nil && len(es) != len(ids) {
-			err = errCounts
+			err = errUnpack
 		}
 		if err != nil {
 			p.lanes.place(ln, now)
@@ -344,7 +347,7 @@ func (p *partition) mayUnpack() bool {
 
 // due makes a parked delivery one that runs here.
 func (p *partition) due(ln *lane, s *slip, e *streams.Entry) {
-	it := &item{entry: e, key: ln.key, charged: e.Attempts, slip: s, size: size(e)}
+	it := &item{entry: e, key: ln.key, charged: e.Attempts, counted: e.Attempts, slip: s, size: size(e)}
 	p.known[e.ID] = it
 	p.bytes += it.size
 	p.unpacked.entries++

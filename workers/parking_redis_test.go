@@ -39,7 +39,7 @@ func TestPoisonedOrderLeavesTheStreamFreeOnEveryEngine(t *testing.T) {
 				a.apply(d)
 				return nil
 			})
-			one := start(t, b.Group("points", "a"), h, options(soon))
+			one := start(t, workers.On(b.Group("points", "a")), h, options(soon))
 			eventually(t, "the others are done and nothing is pending", func() bool { return a.has(190) && owed(b, "points") == 0 })
 			equal(t, "parked", parkedAll(b, t, "points"), 10)
 			// What every group is done with could be trimmed now; another owner goes on.
@@ -47,7 +47,7 @@ func TestPoisonedOrderLeavesTheStreamFreeOnEveryEngine(t *testing.T) {
 				b.Write.XTrimMaxLen(t.Context(), b.Layout.Events(p), 0)
 			}
 			one.stop()
-			start(t, b.Group("points", "b"), h, options(soon))
+			start(t, workers.On(b.Group("points", "b")), h, options(soon))
 			f.end()
 			eventually(t, "all applied", func() bool { return a.has(200) && parkedAll(b, t, "points") == 0 })
 			a.ordered(t, want)
@@ -66,14 +66,14 @@ func TestRetriesAndReplaysReachNoOtherGroup(t *testing.T) {
 			feed(b, 1, "A", "B", "C")
 			var f switchable
 			troubled, other := newApplied(), newApplied()
-			start(t, b.Group("points", "a"), each(func(d workers.Delivery) error {
+			start(t, workers.On(b.Group("points", "a")), each(func(d workers.Delivery) error {
 				if f.failing() && d.Event.OrderRef() == "B" {
 					return workers.RetryAfter(1500*time.Millisecond, errTest)
 				}
 				troubled.apply(d)
 				return nil
 			}), options(func(o *workers.Options) { o.ParkAfter, o.Attempts = time.Second, 2 }))
-			start(t, b.Group("orders", "a"), each(func(d workers.Delivery) error { other.apply(d); return nil }), options(nil))
+			start(t, workers.On(b.Group("orders", "a")), each(func(d workers.Delivery) error { other.apply(d); return nil }), options(nil))
 			letters := streams.NewDeadLetters(b.Write, b.Layout)
 			var ids []string
 			eventually(t, "order B is given up", func() bool {
@@ -101,7 +101,7 @@ func TestParkedDeliveriesSurviveAServerThatIsKilled(t *testing.T) {
 	want := feed(b, 10, "A", "B", "C", "D")
 	a := newApplied()
 	var f switchable
-	start(t, b.Group("points", "a"), each(func(d workers.Delivery) error {
+	start(t, workers.On(b.Group("points", "a")), each(func(d workers.Delivery) error {
 		if f.failing() && d.Event.OrderRef() == "B" {
 			return workers.RetryAfter(2*time.Second, errTest)
 		}
@@ -123,7 +123,7 @@ func TestRedisThatLostItsMemoryIsReadFromTheStart(t *testing.T) {
 			feed(b, 5, "A", "B")
 			a := newApplied()
 			var f switchable
-			start(t, b.Group("points", "a"), each(func(d workers.Delivery) error {
+			start(t, workers.On(b.Group("points", "a")), each(func(d workers.Delivery) error {
 				if f.failing() && d.Event.OrderRef() == "B" {
 					return workers.RetryAfter(time.Hour, errTest)
 				}

@@ -167,7 +167,7 @@ func TestOrderHasACapAndWhatExceedsItIsGivenUp(t *testing.T) {
 		g.Append(records(15, "A", "B")...)
 		start(t, g.Consumer("one"), each(func(d workers.Delivery) error {
 			if f.failing() && d.Event.OrderRef() == "A" {
-				return workers.RetryAfter(time.Hour, errTest)
+				return workers.RetryAfter(50*time.Minute, errTest)
 			}
 			a.apply(d)
 			return nil

@@ -37,7 +37,13 @@ type partition struct {
 		entries int
 		bytes   int64
 	}
-	settle  settling
+	settle settling
+	// named is how many runs were charged; each has its number as its name.
+	named int
+	// seats are given by the group's rounds, one at a time; seat is the one that has to be
+	// answered.
+	seats   chan seat
+	seat    *seat
 	running int
 	results chan *run
 
@@ -53,7 +59,6 @@ type partition struct {
 	// inFlight counts the entries of the runs that are running.
 	inFlight int
 	shown    gauges
-	ids      []string // reused by start
 }
 
 func newPartition(g *group, t *tenure) *partition {
@@ -62,6 +67,7 @@ func newPartition(g *group, t *tenure) *partition {
 		lanes:   newLanes(max(1, g.options.Attempts/2), g.options.Parked.share(g.log.Partitions())),
 		known:   make(map[string]*item),
 		results: make(chan *run, g.slots),
+		seats:   make(chan seat, 1),
 		reader:  newReader(),
 		timer:   time.NewTimer(time.Hour),
 		redis:   trouble{outage: &g.redisAway, initial: 100 * time.Millisecond, max: 2 * time.Second},
@@ -92,6 +98,15 @@ func (p *partition) run() {
 
 // end waits for the attempts that still run; nothing they did is settled.
 func (p *partition) end() {
+	if p.rounds != nil {
+		p.rounds.leave(p)
+		select {
+		case s := <-p.seats:
+			p.seat = &s
+		default:
+		}
+		p.decline()
+	}
 	p.abort(context.Canceled)
 	for ; p.running > 0; p.running-- {
 		p.release(<-p.results)
@@ -109,9 +124,11 @@ func (p *partition) end() {
 // and whether a call failed.
 func (p *partition) step() (more, failed bool) {
 	if p.now().Before(p.resume) {
+		p.decline()
 		return false, false
 	}
 	more, err := p.work()
+	p.decline()
 	switch {
 	case p.tenure.ctx.Err() != nil:
 	case err == nil:
@@ -128,9 +145,15 @@ func (p *partition) step() (more, failed bool) {
 // work starts the next runs before it settles the last ones, so that the handler
 // works while Redis is talked to.
 func (p *partition) work() (more bool, err error) {
-	if len(p.settle.uncharge) > 0 {
-		// A take-back must be counted before its entry is charged again.
+	if p.settle.first {
 		if err := p.flush(); err != nil {
+			return false, err
+		}
+	}
+	if p.seat != nil && p.reader.news {
+		// What has come meanwhile runs in this round.
+		p.reader.news = false
+		if _, err := p.read(); err != nil {
 			return false, err
 		}
 	}
@@ -156,12 +179,16 @@ func (p *partition) work() (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if p.reader.news {
+		return woken, nil
+	}
 	more, err = p.read()
 	return more || woken, err
 }
 
 // await sleeps until something has happened. With more it only looks.
 func (p *partition) await(more bool) {
+	p.ask()
 	if more {
 		p.collect()
 		return
@@ -183,11 +210,31 @@ func (p *partition) await(more bool) {
 		p.wake(w)
 	case guard <- struct{}{}:
 		p.startGuarded()
+	case s := <-p.seats:
+		p.seat = &s
 	case <-quit:
-		p.draining = true
-		p.reader.stop()
+		p.drain()
 	case <-p.tenure.ctx.Done():
 	case <-p.timer.C:
+	}
+}
+
+// drain starts nothing more.
+func (p *partition) drain() {
+	p.draining = true
+	p.reader.stop()
+	if p.rounds != nil {
+		p.rounds.leave(p)
+	}
+}
+
+// ask asks for a seat in the next round where there is something to run or to read.
+func (p *partition) ask() {
+	if p.rounds == nil || p.seat != nil || !p.mayStart() || p.now().Before(p.resume) {
+		return
+	}
+	if n := p.lanes.ready(p.now()); n > 0 || p.reader.news {
+		p.rounds.want(p, n)
 	}
 }
 
@@ -198,6 +245,8 @@ func (p *partition) collect() {
 		select {
 		case r := <-p.results:
 			p.absorb(r)
+		case s := <-p.seats:
+			p.seat = &s
 		default:
 			return
 		}
@@ -229,7 +278,7 @@ func (p *partition) sleep() time.Duration {
 	case p.draining || p.running >= p.slots:
 	case now.Before(p.probe):
 		sooner(p.probe)
-	case len(p.lanes.resting) > 0:
+	case len(p.lanes.resting) > 0 && (p.rounds == nil || p.lanes.due().After(now)): // else a seat is asked for
 		sooner(p.lanes.due())
 	}
 	return max(0, due.Sub(now))

@@ -34,6 +34,9 @@ type group struct {
 	// slots is how many runs of one partition there may be at once, perRun how many
 	// deliveries each may hold.
 	slots, perRun int
+	// rounds are the calls of a BatchHandler; nil for a Handler, whose deliveries each
+	// have their own.
+	rounds *rounds
 
 	logger  *slog.Logger
 	metrics *groupMetrics
@@ -61,7 +64,8 @@ func (p *Pool) Add(log Log, h Handler, o Options) error {
 	return p.add(log, single{h}, o, o.Concurrency, 1)
 }
 
-// AddBatch runs h on a group: one batch of a partition at a time.
+// AddBatch runs h on a group: a batch holds what is ready in all partitions that this
+// process owns. Of one partition there is one batch at a time.
 func (p *Pool) AddBatch(log Log, h BatchHandler, o Options) error {
 	return p.add(log, h, o, 1, o.Batch)
 }
@@ -86,6 +90,9 @@ func (p *Pool) add(log Log, h BatchHandler, o Options, slots, perRun int) error 
 	g := &group{
 		name: name, log: log, handler: h, options: o, slots: slots, perRun: perRun,
 		logger: p.logger, metrics: p.metrics.of(name), now: p.now, guard: p.guard,
+	}
+	if _, one := h.(single); !one {
+		g.rounds = newRounds(g)
 	}
 	g.redisAway.init(g, "redis")
 	g.handlerAway.init(g, "handler")

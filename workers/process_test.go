@@ -55,11 +55,11 @@ func runProcess(address, consumer string) error {
 	if err != nil {
 		return err
 	}
-	read, err := streams.NewReadClient(o, o.Partitions)
+	read, err := streams.NewReadClient(o)
 	if err != nil {
 		return err
 	}
-	g, err := streams.NewGroup(write, read, layout, "points", consumer, o.Group(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	g, err := streams.NewGroup(write, streams.NewFeed(read, layout, o.Block), layout, "points", consumer, o.Group(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func runProcess(address, consumer string) error {
 		}
 		return outcomes
 	})
-	if err := pool.AddBatch(g, handle, options(func(o *workers.Options) { o.Attempts = 4 })); err != nil {
+	if err := pool.AddBatch(workers.On(g), handle, options(func(o *workers.Options) { o.Attempts = 4 })); err != nil {
 		return err
 	}
 	return pool.Run(ctx)

@@ -31,7 +31,9 @@ type reader struct {
 	// waiting: a goroutine waits for new entries and will report on woke.
 	waiting bool
 	woke    chan wake
-	cancel  context.CancelFunc
+	// news: a wait has ended, and what it found is read in the next round.
+	news   bool
+	cancel context.CancelFunc
 	// replays is how many of them the last recall has seen; recallAt is when the next
 	// one may be.
 	replays  int64
@@ -78,13 +80,13 @@ func (p *partition) read() (more bool, err error) {
 		rd.stage = adopting
 		return true, nil
 	case adopting:
-		if err := p.log.Adopt(p.tenure.ctx, lease); err != nil {
+		if err := lease.Adopt(p.tenure.ctx); err != nil {
 			return false, p.reread(err, adopting)
 		}
 		rd.stage, rd.after = pending, ""
 		return true, nil
 	case pending:
-		if es, err = p.log.Backlog(p.tenure.ctx, lease, rd.after, room); err != nil {
+		if es, err = lease.Backlog(p.tenure.ctx, rd.after, room); err != nil {
 			return false, p.reread(err, pending)
 		}
 		if len(es) == 0 {
@@ -96,7 +98,7 @@ func (p *partition) read() (more bool, err error) {
 			return false, nil
 		}
 		p.crowded.ended()
-		if es, err = p.log.Take(p.tenure.ctx, lease, room); err != nil {
+		if es, err = lease.Take(p.tenure.ctx, room); err != nil {
 			return false, p.reread(err, pending)
 		}
 		if len(es) < room {
@@ -133,7 +135,7 @@ func (p *partition) accept(es []streams.Entry) {
 			}
 			continue
 		}
-		it := &item{entry: e, charged: e.Attempts, size: size(e)}
+		it := &item{entry: e, charged: e.Attempts, counted: e.Attempts, size: size(e)}
 		p.known[e.ID] = it
 		p.bytes += it.size
 		p.reader.mean += (it.size - p.reader.mean) / 16
@@ -183,7 +185,7 @@ func (p *partition) listen(nothing bool) {
 	}
 	ctx, cancel := context.WithCancel(p.tenure.ctx)
 	rd.waiting, rd.cancel = true, cancel
-	after, partition, woke := rd.after, p.tenure.lease.Partition, rd.woke
+	after, lease, woke := rd.after, p.tenure.lease, rd.woke
 	p.listeners.Go(func() {
 		defer cancel()
 		if pause > 0 {
@@ -193,14 +195,14 @@ func (p *partition) listen(nothing bool) {
 			}
 		}
 		started := time.Now()
-		err := p.log.Wait(ctx, partition, after)
+		err := lease.Wait(ctx, after)
 		woke <- wake{err: err, quick: time.Since(started) < time.Millisecond}
 	})
 }
 
 // wake notes that a wait has ended.
 func (p *partition) wake(w wake) {
-	p.reader.waiting = false
+	p.reader.waiting, p.reader.news = false, p.rounds != nil
 	if w.err != nil {
 		if !p.draining && p.tenure.ctx.Err() == nil {
 			p.resume = p.now().Add(p.redis.failed(p.reread(w.err, pending)))

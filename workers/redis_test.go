@@ -96,7 +96,7 @@ func TestGroupsRunOnEveryEngine(t *testing.T) {
 			const poison = "order-3"
 			one, two := newApplied(), newApplied()
 			// Two groups get every event; one of them cannot read an order's fifth.
-			p := start(t, b.Group("points", "a"), each(func(d workers.Delivery) error {
+			p := start(t, workers.On(b.Group("points", "a")), each(func(d workers.Delivery) error {
 				if one.called(d) <= 2 && d.Event.OrderRef() == "order-7" {
 					return errTest
 				}
@@ -106,7 +106,7 @@ func TestGroupsRunOnEveryEngine(t *testing.T) {
 				one.apply(d)
 				return nil
 			}), options(func(o *workers.Options) { o.Backoff.Initial = 5 * time.Millisecond }))
-			start(t, b.Group("orders", "a"), workers.HandlerFunc(func(_ context.Context, d workers.Delivery) error {
+			start(t, workers.On(b.Group("orders", "a")), workers.HandlerFunc(func(_ context.Context, d workers.Delivery) error {
 				two.apply(d)
 				return nil
 			}), options(nil))
@@ -135,7 +135,7 @@ func TestAnotherProcessGoesOnWhereOneWasKilled(t *testing.T) {
 			want := feed(b, 25, "A", "B", "C", "D")
 			var once sync.Once
 			killed := make(chan struct{})
-			start(t, doomed.Group("points", "a"), workers.HandlerFunc(func(ctx context.Context, d workers.Delivery) error {
+			start(t, workers.On(doomed.Group("points", "a")), workers.HandlerFunc(func(ctx context.Context, d workers.Delivery) error {
 				if a.apply(d); len(a.ids()) > 30 {
 					once.Do(func() {
 						_ = doomed.Write.Close() // From here nothing of this process reaches the server.
@@ -146,7 +146,7 @@ func TestAnotherProcessGoesOnWhereOneWasKilled(t *testing.T) {
 				return nil
 			}), options(func(o *workers.Options) { o.Grace = 0 }))
 			<-killed
-			start(t, b.Group("points", "b"), workers.HandlerFunc(func(_ context.Context, d workers.Delivery) error {
+			start(t, workers.On(b.Group("points", "b")), workers.HandlerFunc(func(_ context.Context, d workers.Delivery) error {
 				a.apply(d)
 				return nil
 			}), options(nil))
@@ -161,7 +161,7 @@ func TestServerThatIsKilledAndComesBackLosesNothing(t *testing.T) {
 	b := streamstest.New(t, server.Addr(), short)
 	want := feed(b, 40, "A", "B", "C", "D")
 	a := newApplied()
-	start(t, b.Group("points", "a"), each(func(d workers.Delivery) error {
+	start(t, workers.On(b.Group("points", "a")), each(func(d workers.Delivery) error {
 		<-time.After(5 * time.Millisecond)
 		a.apply(d)
 		return nil
@@ -179,7 +179,7 @@ func TestGroupThatIsDestroyedIsReadAgainFromItsStart(t *testing.T) {
 			b := streamstest.New(t, engine(t), four)
 			feed(b, 10, "A", "B")
 			a := newApplied()
-			start(t, b.Group("points", "a"), each(func(d workers.Delivery) error { a.apply(d); return nil }), options(nil))
+			start(t, workers.On(b.Group("points", "a")), each(func(d workers.Delivery) error { a.apply(d); return nil }), options(nil))
 			eventually(t, "all applied", func() bool { return a.has(20) && owed(b, "points") == 0 })
 			for p := range b.Layout.Partitions() {
 				if err := b.Write.XGroupDestroy(t.Context(), b.Layout.Events(p), "points").Err(); err != nil {

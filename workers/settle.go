@@ -6,18 +6,20 @@ import (
 	"github.com/paybell/paybell/streams"
 )
 
-// Bounds of one Settle call. A dead letter carries its whole callback.
-const (
-	settleEntries = 256
-	settleDead    = 8
-)
+// settleDead bounds the dead letters of one call: each carries its whole callback.
+const settleDead = 8
 
 // settling is what has to be told to Redis. It is kept until Redis has taken it,
 // or until the lease is lost.
 type settling struct {
-	done     []*item
-	dead     []burial
-	uncharge []*item
+	done  []*item
+	dead  []burial
+	ended []string
+	// counts are what is charged to deliveries that go on.
+	counts []streams.Count
+	// first: something of it has to be told before more is charged, which would count
+	// twice otherwise.
+	first bool
 }
 
 // burial is a dead letter with the delivery that it ends.
@@ -26,20 +28,16 @@ type burial struct {
 	letter streams.DeadLetter
 }
 
-// next is the next call's share, take-backs first: an entry must not be charged
-// again before they are counted. Dead letters have calls of their own.
-func (s *settling) next() (call streams.Settlement, uncharge, done int) {
-	uncharge = min(len(s.uncharge), settleEntries)
-	done = min(len(s.done), settleEntries-uncharge)
-	call.Uncharge = ids(s.uncharge[:uncharge])
-	for _, it := range s.done[:done] {
-		if it.entry.Gone {
-			call.Gone = append(call.Gone, it.entry.ID)
-		} else {
-			call.Done = append(call.Done, it.entry.ID)
-		}
+// empty reports whether there is nothing to tell but dead letters.
+func (s *settling) empty() bool { return len(s.done)+len(s.ended)+len(s.counts) == 0 }
+
+// count notes what is charged to a delivery that goes on, where Redis does not know it.
+func (s *settling) count(it *item) {
+	s.first = true
+	if it.charged != it.counted {
+		it.counted = it.charged
+		s.counts = append(s.counts, streams.Count{EntryID: it.entry.ID, Attempts: it.charged})
 	}
-	return call, uncharge, done
 }
 
 func ids(items []*item) []string {
@@ -50,24 +48,35 @@ func ids(items []*item) []string {
 	return out
 }
 
-// flush settles what is done and takes attempts back. What fails is kept for the
-// next time.
+// flush settles what is done and ends runs. What fails is kept for the next time.
 func (p *partition) flush() error {
-	for len(p.settle.done)+len(p.settle.uncharge) > 0 {
-		call, uncharge, done := p.settle.next()
-		if err := p.log.Settle(p.tenure.ctx, p.tenure.lease, call); err != nil {
-			return err
-		}
-		now := p.now()
-		for _, it := range p.settle.done[:done] {
-			if arrived := it.entry.Record.Event.ReceivedAt; !arrived.IsZero() {
-				p.metrics.lag.Observe(now.Sub(arrived).Seconds())
-			}
-			p.forget(it)
-		}
-		p.settle.uncharge = rest(p.settle.uncharge, uncharge)
-		p.settle.done = rest(p.settle.done, done)
+	s := &p.settle
+	if s.empty() {
+		return nil
 	}
+	call := streams.Settlement{Done: make([]string, 0, len(s.done)), Ended: s.ended, Counts: s.counts}
+	for _, it := range s.done {
+		if it.entry.Gone {
+			call.Gone = append(call.Gone, it.entry.ID)
+		} else {
+			call.Done = append(call.Done, it.entry.ID)
+		}
+		if it.counted > 0 {
+			call.Counts = append(call.Counts, streams.Count{EntryID: it.entry.ID})
+		}
+	}
+	if err := p.tenure.lease.Settle(p.tenure.ctx, call); err != nil {
+		return err
+	}
+	now := p.now()
+	for _, it := range s.done {
+		if arrived := it.entry.Record.Event.ReceivedAt; !arrived.IsZero() {
+			p.metrics.lag.Observe(now.Sub(arrived).Seconds())
+		}
+		p.forget(it)
+	}
+	s.done = rest(s.done, len(s.done))
+	s.ended, s.counts, s.first = s.ended[:0], s.counts[:0], false
 	return nil
 }
 
@@ -83,7 +92,7 @@ func (p *partition) flushDead() error {
 		for _, b := range p.settle.dead[:n] {
 			call.Dead = append(call.Dead, b.letter)
 		}
-		err := p.log.Settle(p.tenure.ctx, p.tenure.lease, call)
+		err := p.tenure.lease.Settle(p.tenure.ctx, call)
 		if errors.Is(err, streams.ErrLeaseLost) {
 			return err
 		}
@@ -103,7 +112,7 @@ func (p *partition) flushDead() error {
 // settled reports whether a partition that is draining has settled all it can: a
 // dead letter that is refused now is left to the next owner.
 func (p *partition) settled() bool {
-	return len(p.settle.done)+len(p.settle.uncharge)+len(p.lanes.moves) == 0 && (len(p.settle.dead) == 0 || p.refused.failures > 0)
+	return p.settle.empty() && len(p.lanes.moves) == 0 && (len(p.settle.dead) == 0 || p.refused.failures > 0)
 }
 
 // rest drops the first n, and keeps the array for reuse without what left it.

@@ -12,7 +12,7 @@ import (
 // It ends a fifth of the lease's life before Redis could give the lease away: that
 // fifth is what a handler has to notice that its context ended.
 type tenure struct {
-	lease streams.Lease
+	lease Lease
 	life  time.Duration
 	// ctx ends when the lease is lost or given up.
 	ctx    context.Context
@@ -21,7 +21,7 @@ type tenure struct {
 }
 
 // newTenure begins with a lease that was asked for at the time asked.
-func newTenure(ctx context.Context, l streams.Lease, ttl time.Duration, asked time.Time, now func() time.Time) *tenure {
+func newTenure(ctx context.Context, l Lease, ttl time.Duration, asked time.Time, now func() time.Time) *tenure {
 	ctx, cancel := context.WithCancelCause(ctx)
 	t := &tenure{lease: l, life: ttl - ttl/5, ctx: ctx, cancel: cancel}
 	t.timer = time.AfterFunc(asked.Add(t.life).Sub(now()), t.lose)

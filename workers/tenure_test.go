@@ -56,7 +56,7 @@ func TestNothingStartsAfterTheLeaseMayHaveEnded(t *testing.T) {
 				pass(ttl) // The answer comes when the lease has ended.
 				mu.Lock()
 			}
-			if slow && c.Op == "Acquire" && !c.Done {
+			if slow && (c.Op == "Renew" || c.Op == "Acquire") && !c.Done {
 				return errAway
 			}
 			return nil

@@ -24,7 +24,7 @@ func giveUp(t *testing.T, b *streamstest.Bench, group string) {
 	t.Helper()
 	g := b.Group(group, "test")
 	for p := range b.Layout.Partitions() {
-		var l streams.Lease
+		var l *streams.Lease
 		waitUntil(t, 20*time.Second, "the lease of the killed worker has ended", func() bool {
 			var ok bool
 			var err error
@@ -34,11 +34,11 @@ func giveUp(t *testing.T, b *streamstest.Bench, group string) {
 			return ok
 		})
 		var s streams.Settlement
-		for _, e := range b.Take(g, l, 1000) {
+		for _, e := range b.Take(l, 1000) {
 			s.Dead = append(s.Dead, streams.DeadLetter{EntryID: e.ID, Attempts: 3, Reason: "attempts", Error: "the table was missing"})
 		}
-		b.Settle(g, l, s)
-		if err := g.Release(t.Context(), l); err != nil {
+		b.Settle(l, s)
+		if err := l.Release(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

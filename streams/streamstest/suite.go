@@ -71,7 +71,7 @@ func New(tb testing.TB, addr string, change ...func(*streams.Options)) *Bench {
 	if b.Write, err = streams.NewWriteClient(o); err != nil {
 		tb.Fatal(err)
 	}
-	if b.Read, err = streams.NewReadClient(o, o.Partitions); err != nil {
+	if b.Read, err = streams.NewReadClient(o); err != nil {
 		tb.Fatal(err)
 	}
 	b.Writer = streams.NewWriter(b.Write, b.Layout, o.Writer, b.Reg)
@@ -101,7 +101,8 @@ func Run(tb testing.TB, w *streams.Writer) (stop func()) {
 	}
 }
 
-// Group returns a group of the bench, created in every partition.
+// Group returns a group of the bench, created in every partition, as a process of its own
+// would have it.
 func (b *Bench) Group(name, consumer string) *streams.Group {
 	b.tb.Helper()
 	return b.GroupWith(name, consumer, b.Options.Group())
@@ -110,7 +111,8 @@ func (b *Bench) Group(name, consumer string) *streams.Group {
 // GroupWith is Group with options of its own.
 func (b *Bench) GroupWith(name, consumer string, o streams.GroupOptions) *streams.Group {
 	b.tb.Helper()
-	g, err := streams.NewGroup(b.Write, b.Read, b.Layout, name, consumer, o, slog.New(slog.DiscardHandler), b.Reg)
+	feed := streams.NewFeed(b.Read, b.Layout, b.Options.Block)
+	g, err := streams.NewGroup(b.Write, feed, b.Layout, name, consumer, o, slog.New(slog.DiscardHandler), b.Reg)
 	if err != nil {
 		b.tb.Fatal(err)
 	}
@@ -119,7 +121,7 @@ func (b *Bench) GroupWith(name, consumer string, o streams.GroupOptions) *stream
 	}
 	b.tb.Cleanup(func() {
 		_ = b.Read.Close() // ends the reads that Close waits for
-		g.Close()
+		feed.Close()
 	})
 	return g
 }
@@ -151,7 +153,7 @@ func (b *Bench) AppendTo(partition, n int) []string {
 }
 
 // Lease acquires a partition for a group.
-func (b *Bench) Lease(g *streams.Group, partition int) streams.Lease {
+func (b *Bench) Lease(g *streams.Group, partition int) *streams.Lease {
 	b.tb.Helper()
 	l, ok, err := g.Acquire(b.tb.Context(), partition)
 	if err != nil || !ok {
@@ -161,9 +163,9 @@ func (b *Bench) Lease(g *streams.Group, partition int) streams.Lease {
 }
 
 // Take takes at most limit new entries.
-func (b *Bench) Take(g *streams.Group, l streams.Lease, limit int) []streams.Entry {
+func (b *Bench) Take(l *streams.Lease, limit int) []streams.Entry {
 	b.tb.Helper()
-	es, err := g.Take(b.tb.Context(), l, limit)
+	es, err := l.Take(b.tb.Context(), limit)
 	if err != nil {
 		b.tb.Fatal(err)
 	}
@@ -171,11 +173,11 @@ func (b *Bench) Take(g *streams.Group, l streams.Lease, limit int) []streams.Ent
 }
 
 // Backlog reads the whole backlog.
-func (b *Bench) Backlog(g *streams.Group, l streams.Lease) []streams.Entry {
+func (b *Bench) Backlog(l *streams.Lease) []streams.Entry {
 	b.tb.Helper()
 	var out []streams.Entry
 	for after := ""; ; after = out[len(out)-1].ID {
-		es, err := g.Backlog(b.tb.Context(), l, after, 7)
+		es, err := l.Backlog(b.tb.Context(), after, 7)
 		if err != nil {
 			b.tb.Fatal(err)
 		}
@@ -187,9 +189,9 @@ func (b *Bench) Backlog(g *streams.Group, l streams.Lease) []streams.Entry {
 }
 
 // Settle settles.
-func (b *Bench) Settle(g *streams.Group, l streams.Lease, s streams.Settlement) {
+func (b *Bench) Settle(l *streams.Lease, s streams.Settlement) {
 	b.tb.Helper()
-	if err := g.Settle(b.tb.Context(), l, s); err != nil {
+	if err := l.Settle(b.tb.Context(), s); err != nil {
 		b.tb.Fatal(err)
 	}
 }
@@ -227,9 +229,14 @@ func (b *Bench) Pending(group string, partition int) []string {
 // Metric is the value of a counter or gauge with these label values.
 func (b *Bench) Metric(name string, labels ...string) float64 {
 	b.tb.Helper()
-	families, err := b.Reg.Gather()
+	return metric(b.tb, b.Reg, name, labels...)
+}
+
+func metric(tb testing.TB, reg *prometheus.Registry, name string, labels ...string) float64 {
+	tb.Helper()
+	families, err := reg.Gather()
 	if err != nil {
-		b.tb.Fatal(err)
+		tb.Fatal(err)
 	}
 	for _, f := range families {
 		if f.GetName() != name {
@@ -245,8 +252,16 @@ func (b *Bench) Metric(name string, labels ...string) float64 {
 			}
 		}
 	}
-	b.tb.Fatalf("no metric %s{%s}", name, strings.Join(labels, ","))
+	tb.Fatalf("no metric %s{%s}", name, strings.Join(labels, ","))
 	return 0
+}
+
+// charge writes down that a run of entries begins.
+func (b *Bench) charge(l *streams.Lease, run string, ids ...string) {
+	b.tb.Helper()
+	if err := l.Charge(b.tb.Context(), []streams.Run{{Name: run, IDs: ids}}); err != nil {
+		b.tb.Fatal(err)
+	}
 }
 
 func ids(es []streams.Entry) []string {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/paybell/paybell/streams"
 	"github.com/paybell/paybell/streams/event"
@@ -26,6 +27,9 @@ var appendCases = []contract{
 	{"G3AccountsKeepTheirWindows", accountsKeepTheirWindows},
 	{"G3EveryMarkIsFound", everyMarkIsFound},
 	{"G3MarksAreAFewKeys", marksAreAFewKeys},
+	{"G3MixedFlush", mixedFlush},
+	{"G3OneEventTwiceInAFlush", oneEventTwiceInAFlush},
+	{"G1OverwrittenPartitionFailsAlone", overwrittenPartitionFailsAlone},
 	{"G1ResendCompletesACallback", resendCompletesACallback},
 	{"G1NothingIsKeptOfALostServer", nothingIsKeptOfALostServer},
 	{"G1EveryRecordOfABigBatch", everyRecordOfABigBatch},
@@ -152,7 +156,7 @@ func eventsOfOneCallbackStayInOrder(t promise) {
 	}
 	var order []string
 	g, partition := b.Group("points", "w1"), b.Layout.Partition(other.Event.OrderingKey())
-	for _, e := range b.Take(g, b.Lease(g, partition), 10) {
+	for _, e := range b.Take(b.Lease(g, partition), 10) {
 		if e.Record.Event.OrderRef() == "A1" {
 			order = append(order, e.Record.Event.ProviderEvent.ID+" "+string(e.Record.Event.Type))
 		}
@@ -299,6 +303,158 @@ func marksAreAFewKeys(t promise) {
 	}
 }
 
+// otherFacts is r with an amount that it did not have.
+func otherFacts(r event.Record) event.Record {
+	p := *r.Event.Payment
+	p.Amount = &event.Money{Value: "0.01", Minor: 1, Exponent: 2, Currency: "EUR"}
+	r.Event.Payment = &p
+	return r
+}
+
+// New events, redeliveries and conflicts of all partitions, in one script call.
+func mixedFlush(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 4 })
+	records := Records("A1", 60)
+	var known, flush []event.Record
+	var want []event.Appended
+	for i, r := range records {
+		switch i % 3 {
+		case 0:
+			want = append(want, event.New)
+		case 1:
+			known = append(known, r)
+			want = append(want, event.Duplicate)
+		case 2:
+			known = append(known, r)
+			r = otherFacts(r)
+			want = append(want, event.Conflicting)
+		}
+		flush = append(flush, r)
+	}
+	b.Append(known...)
+	if got := b.Append(flush...); !slices.Equal(got, want) {
+		t.Fatalf("got %v, want %v", got, want)
+	}
+	// Once more: what was new is known now, and a conflict is kept once.
+	for i := range want {
+		if want[i] == event.New {
+			want[i] = event.Duplicate
+		}
+	}
+	if got := b.Append(flush...); !slices.Equal(got, want) {
+		t.Fatalf("again: %v, want %v", got, want)
+	}
+	b.wantAppended(len(records) + len(records)/3)
+}
+
+// wantAppended checks that there are so many entries and that they were counted.
+func (b *Bench) wantAppended(want int) {
+	b.tb.Helper()
+	counted := 0
+	for p := range b.Layout.Partitions() {
+		n, err := b.Write.HGet(b.tb.Context(), b.Layout.Ledger(p), "appended").Int()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			b.tb.Fatal(err)
+		}
+		counted += n
+	}
+	if n := len(b.Entries()); n != want || counted != want {
+		b.tb.Fatalf("%d entries, %d counted, want %d", n, counted, want)
+	}
+}
+
+// Flush appends each record as a callback of its own, all in one flush and in this
+// order, and returns what became of each.
+func (b *Bench) Flush(records ...event.Record) ([]event.Appended, []error) {
+	b.tb.Helper()
+	reg := prometheus.NewRegistry()
+	w := streams.NewWriter(b.Write, b.Layout, b.Options.Writer, reg)
+	out, errs := make([]event.Appended, len(records)), make([]error, len(records))
+	var wg sync.WaitGroup
+	for i, r := range records {
+		wg.Go(func() {
+			got, err := w.Append(b.tb.Context(), time.Hour, []event.Record{r})
+			if errs[i] = err; err == nil {
+				out[i] = got[0]
+			}
+		})
+		Eventually(b.tb, "the record waits", func() bool {
+			return metric(b.tb, reg, "paybell_streams_append_queue_records") == float64(i+1)
+		})
+	}
+	defer Run(b.tb, w)()
+	wg.Wait()
+	return out, errs
+}
+
+// Two callers bring the same event at the same time.
+func oneEventTwiceInAFlush(t promise) {
+	b := New(t, t.addr)
+	r, s := Record("A1", 1), Record("B1", 1)
+	got, errs := b.Flush(r, s, r, otherFacts(s), r, s)
+	want := []event.Appended{event.New, event.New, event.Duplicate, event.Conflicting, event.Duplicate, event.Duplicate}
+	if err := errors.Join(errs...); err != nil || !slices.Equal(got, want) {
+		t.Fatalf("got %v, %v, want %v", got, err, want)
+	}
+	b.wantAppended(3)
+	if got := b.Append(r, s, otherFacts(s)); !slices.Equal(got, []event.Appended{event.Duplicate, event.Duplicate, event.Conflicting}) {
+		t.Fatalf("later: %v", got)
+	}
+	b.wantAppended(3)
+}
+
+// Somebody has overwritten a key of one partition: the records of others, in the same
+// flush, are appended, and its own are not, nor marked, nor counted.
+func overwrittenPartitionFailsAlone(t promise) {
+	server := t.addr
+	for name, spoilt := range map[string]func(l streams.Layout) []string{
+		"seen":   func(l streams.Layout) []string { return l.Seen(0, time.Hour) },
+		"old":    func(l streams.Layout) []string { return l.Seen(0, time.Hour)[1:2] },
+		"ledger": func(l streams.Layout) []string { return []string{l.Ledger(0)} },
+		"events": func(l streams.Layout) []string { return []string{l.Events(0)} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := New(t, server, func(o *streams.Options) { o.Partitions, o.Prefix = 4, "spoilt-"+name })
+			keys := spoilt(b.Layout)
+			for _, key := range keys {
+				if err := b.Write.Set(t.Context(), key, "x", 0).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var records []event.Record
+			var want, resent []event.Appended
+			healthy := 0
+			for i := range 40 {
+				r := Record("order-"+strconv.Itoa(i), 1)
+				records = append(records, r)
+				if b.Layout.Partition(r.Event.OrderingKey()) == 0 {
+					want, resent = append(want, 0), append(resent, event.New)
+				} else {
+					want, resent = append(want, event.New), append(resent, event.Duplicate)
+					healthy++
+				}
+			}
+			got, errs := b.Flush(records...)
+			if !slices.Equal(got, want) {
+				t.Fatalf("got %v, want %v", got, want)
+			}
+			for i, err := range errs {
+				if (err != nil) != (want[i] == 0) || err != nil && !errors.Is(err, streams.ErrUnavailable) {
+					t.Errorf("record %d: %v", i, err)
+				}
+			}
+			if err := b.Write.Del(t.Context(), keys...).Err(); err != nil {
+				t.Fatal(err)
+			}
+			b.wantAppended(healthy)
+			if got := b.Append(records...); !slices.Equal(got, resent) {
+				t.Fatalf("the key mended: %v, want %v", got, resent)
+			}
+			b.wantAppended(len(records))
+		})
+	}
+}
+
 func resendCompletesACallback(t promise) {
 	b := New(t, t.addr)
 	records := Records("A1", 5)
@@ -355,7 +511,7 @@ func entriesOfACallbackStandInOrder(t promise) {
 	records := Records("A1", 50)
 	b.Append(records...)
 	g := b.Group("points", "w1")
-	es := b.Take(g, b.Lease(g, 0), 100)
+	es := b.Take(b.Lease(g, 0), 100)
 	for i, id := range eventIDs(es) {
 		if id != records[i].Event.ID {
 			t.Fatalf("entry %d is not record %d", i, i)
@@ -376,14 +532,14 @@ func rawBytesSurvive(t promise) {
 	b.Append(r)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 1)
+	es := b.Take(l, 1)
 	if len(es) != 1 || es[0].Err != nil || !bytes.Equal(es[0].Record.Raw, r.Raw) {
 		t.Fatalf("taken: %d entries", len(es))
 	}
-	if back := b.Backlog(g, l); len(back) != 1 || !bytes.Equal(back[0].Record.Raw, r.Raw) {
+	if back := b.Backlog(l); len(back) != 1 || !bytes.Equal(back[0].Record.Raw, r.Raw) {
 		t.Fatalf("backlog: %d entries", len(back))
 	}
-	b.Settle(g, l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[0].ID, Attempts: 1, Reason: "rejected"}}})
+	b.Settle(l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[0].ID, Attempts: 1, Reason: "rejected"}}})
 	page, err := streams.NewDeadLetters(b.Write, b.Layout).List(t.Context(), "points", streams.DeadLetterQuery{})
 	if err != nil || len(page.DeadLetters) != 1 || !bytes.Equal(page.DeadLetters[0].Record.Raw, r.Raw) {
 		t.Fatalf("dead letters: %d, %v", len(page.DeadLetters), err)
@@ -414,13 +570,11 @@ func scriptsAreSentAgainWhereMissing(t promise) {
 	flush()
 	l := b.Lease(g, 0)
 	flush()
-	es := b.Take(g, l, 10)
+	es := b.Take(l, 10)
 	flush()
-	if _, err := g.Charge(t.Context(), l, ids(es)); err != nil {
-		t.Fatal(err)
-	}
+	b.charge(l, "1", ids(es)...)
 	flush()
-	b.Settle(g, l, streams.Settlement{Done: ids(es)})
+	b.Settle(l, streams.Settlement{Done: ids(es)})
 	if p := b.Pending("points", 0); len(p) != 0 || len(es) != 6 {
 		t.Fatalf("%d taken, pending %v", len(es), p)
 	}

@@ -36,23 +36,20 @@ func oneOwnerAtATime(t promise) {
 	}
 	b.Lease(second, 1)                    // another partition is free
 	b.Lease(b.Group("eventlog", "w1"), 0) // another group has its own leases
-	if err := first.Release(t.Context(), l); err != nil {
+	if err := l.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if next := b.Lease(second, 0); next.Epoch <= l.Epoch {
-		t.Fatalf("epoch %d after %d", next.Epoch, l.Epoch)
+	if next := b.Lease(second, 0); next.Epoch() <= l.Epoch() {
+		t.Fatalf("epoch %d after %d", next.Epoch(), l.Epoch())
 	}
 }
 
 func restartedProcessIsAnotherOwner(t promise) {
 	b := New(t, t.addr)
-	old := b.Lease(b.Group("points", "w1"), 0)
+	b.Lease(b.Group("points", "w1"), 0)
 	again := b.Group("points", "w1")
 	if _, ok, err := again.Acquire(t.Context(), 0); ok || err != nil {
 		t.Fatalf("the restarted consumer got its old lease: %v, %v", ok, err)
-	}
-	if _, err := again.Take(t.Context(), old, 1); !errors.Is(err, streams.ErrLeaseLost) {
-		t.Fatalf("it read under its old lease: %v", err)
 	}
 }
 
@@ -62,35 +59,34 @@ func staleOwnerDoesNothing(t promise) {
 	b.AppendTo(0, 4)
 	stale, fresh := bs.Group("points", "w1"), b.Group("points", "w2")
 	old := b.Lease(stale, 0)
-	es := b.Take(stale, old, 2)
+	es := b.Take(old, 2)
 	if len(es) != 2 {
 		t.Fatalf("took %d", len(es))
 	}
-	var l streams.Lease
+	var l *streams.Lease
 	Eventually(t, "the lease runs out", func() bool {
 		var ok bool
 		var err error
 		l, ok, err = fresh.Acquire(t.Context(), 0)
 		return ok && err == nil
 	})
-	if l.Epoch <= old.Epoch {
-		t.Fatalf("epoch %d after %d", l.Epoch, old.Epoch)
+	if l.Epoch() <= old.Epoch() {
+		t.Fatalf("epoch %d after %d", l.Epoch(), old.Epoch())
 	}
 	ctx := t.Context()
+	owner := b.Write.HGet(ctx, b.Layout.Lease(0, "points"), "owner").Val()
 	for name, call := range map[string]func() error{
-		"Take":    func() error { _, err := stale.Take(ctx, old, 10); return err },
-		"Backlog": func() error { _, err := stale.Backlog(ctx, old, "", 10); return err },
-		"Adopt":   func() error { return stale.Adopt(ctx, old) },
-		"Charge":  func() error { _, err := stale.Charge(ctx, old, ids(es)); return err },
+		"Take":    func() error { _, err := old.Take(ctx, 10); return err },
+		"Backlog": func() error { _, err := old.Backlog(ctx, "", 10); return err },
+		"Adopt":   func() error { return old.Adopt(ctx) },
+		"Charge":  func() error { return old.Charge(ctx, []streams.Run{{Name: "1", IDs: ids(es)}}) },
 		"Settle": func() error {
-			return stale.Settle(ctx, old, streams.Settlement{
-				Done: []string{es[0].ID}, Uncharge: ids(es), Dead: []streams.DeadLetter{{EntryID: es[1].ID, Reason: "rejected"}},
+			return old.Settle(ctx, streams.Settlement{
+				Done: []string{es[0].ID}, Ended: []string{"1"}, Counts: []streams.Count{{EntryID: es[0].ID, Attempts: 1}}, Dead: []streams.DeadLetter{{EntryID: es[1].ID, Reason: "rejected"}},
 			})
 		},
-		"Release": func() error { return stale.Release(ctx, old) },
-		// The right epoch does not make up for the wrong owner, nor the other way round.
-		"Take with the new epoch": func() error { _, err := stale.Take(ctx, l, 10); return err },
-		"Take with an old epoch":  func() error { _, err := fresh.Take(ctx, old, 10); return err },
+		"Release": func() error { return old.Release(ctx) },
+		"Renew":   func() error { return old.Renew(ctx) },
 	} {
 		if err := call(); !errors.Is(err, streams.ErrLeaseLost) {
 			t.Errorf("%s: %v", name, err)
@@ -99,16 +95,23 @@ func staleOwnerDoesNothing(t promise) {
 	if p := b.Pending("points", 0); !slices.Equal(p, ids(es)) {
 		t.Errorf("pending %v, were %v", p, ids(es))
 	}
-	if n := b.Write.Exists(ctx, b.Layout.Attempts(0, "points"), b.Layout.Dead(0, "points")).Val(); n != 0 {
+	if n := b.Write.Exists(ctx, b.Layout.Attempts(0, "points"), b.Layout.Runs(0, "points"), b.Layout.Dead(0, "points")).Val(); n != 0 {
 		t.Errorf("the stale owner left attempts or dead letters")
 	}
 	if again := b.Lease(fresh, 0); again != l {
 		t.Errorf("the lease was disturbed: %+v, was %+v", again, l)
 	}
-	if got := b.Take(fresh, l, 10); len(got) != 2 {
+	if got := b.Take(l, 10); len(got) != 2 {
 		t.Errorf("the new owner got %d of the 2 new entries", len(got))
 	}
-	if n := b.Metric("paybell_streams_group_leases_total", "points", "lost"); n != 1 {
+	// The right epoch does not make up for the wrong owner, nor the other way round.
+	for _, is := range [][]any{{"owner", "w1/other", "epoch", l.Epoch()}, {"owner", owner, "epoch", l.Epoch() + 1}} {
+		b.hand(append([]any{"HSET", b.Layout.Lease(0, "points")}, is...)...)
+		if _, err := l.Take(ctx, 10); !errors.Is(err, streams.ErrLeaseLost) {
+			t.Errorf("%v: %v", is, err)
+		}
+	}
+	if n := b.Metric("paybell_streams_group_leases_total", "points", "lost"); n != 2 {
 		t.Errorf("the fresh bench counted %v lost leases", n)
 	}
 }
@@ -120,28 +123,28 @@ func epochRisesAfterMemoryLoss(t promise) {
 	for range 3 {
 		// What remains of the old memory is the server's clock.
 		Eventually(t, "the clock moves on", func() bool {
-			return b.Write.Time(t.Context()).Val().UnixMilli() > last.Epoch
+			return b.Write.Time(t.Context()).Val().UnixMilli() > last.Epoch()
 		})
 		if err := b.Write.FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := g.Take(t.Context(), last, 1); !errors.Is(err, streams.ErrLeaseLost) {
+		if _, err := last.Take(t.Context(), 1); !errors.Is(err, streams.ErrLeaseLost) {
 			t.Fatalf("the lease outlived the memory: %v", err)
 		}
 		next := b.Lease(g, 0)
-		if next.Epoch <= last.Epoch {
-			t.Fatalf("epoch %d after %d", next.Epoch, last.Epoch)
+		if next.Epoch() <= last.Epoch() {
+			t.Fatalf("epoch %d after %d", next.Epoch(), last.Epoch())
 		}
 		last = next
 	}
 	// Many changes of owner within one millisecond rise all the same.
 	for range 20 {
-		if err := g.Release(t.Context(), last); err != nil {
+		if err := last.Release(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		next := b.Lease(g, 0)
-		if next.Epoch <= last.Epoch {
-			t.Fatalf("epoch %d after %d", next.Epoch, last.Epoch)
+		if next.Epoch() <= last.Epoch() {
+			t.Fatalf("epoch %d after %d", next.Epoch(), last.Epoch())
 		}
 		last = next
 	}
@@ -150,11 +153,11 @@ func epochRisesAfterMemoryLoss(t promise) {
 	if err := b.Write.Set(t.Context(), b.Layout.Epoch(0, "points"), ahead, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if err := g.Release(t.Context(), last); err != nil {
+	if err := last.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if next := b.Lease(g, 0); next.Epoch != ahead+1 {
-		t.Fatalf("epoch %d after %d", next.Epoch, ahead)
+	if next := b.Lease(g, 0); next.Epoch() != ahead+1 {
+		t.Fatalf("epoch %d after %d", next.Epoch(), ahead)
 	}
 }
 
@@ -171,15 +174,15 @@ func clockSetBackHoldsUpNobody(t promise) {
 		if err := prolong(b.Layout.Lease(0, "points")); err != nil {
 			t.Fatal(err)
 		}
-		var l streams.Lease
+		var l *streams.Lease
 		Eventually(t, name+": the lease of the dead owner ends", func() (ok bool) {
 			l, ok, _ = next.Acquire(t.Context(), 0)
 			return ok
 		})
-		if l.Epoch <= old.Epoch {
-			t.Fatalf("%s: epoch %d after %d", name, l.Epoch, old.Epoch)
+		if l.Epoch() <= old.Epoch() {
+			t.Fatalf("%s: epoch %d after %d", name, l.Epoch(), old.Epoch())
 		}
-		if err := next.Release(t.Context(), l); err != nil {
+		if err := l.Release(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -200,37 +203,37 @@ func newOwnerAdoptsInOrder(t promise) {
 	// Three owners die one after another, each with entries pending.
 	for _, name := range []string{"w3", "w1", "w2"} {
 		dead := bs.Group("points", name)
-		var l streams.Lease
+		var l *streams.Lease
 		Eventually(t, "the lease of the one before runs out", func() (ok bool) {
 			l, ok, _ = dead.Acquire(t.Context(), 0)
 			return ok
 		})
-		b.Take(dead, l, 7)
+		b.Take(l, 7)
 	}
 	g := b.Group("points", "w4")
-	var l streams.Lease
+	var l *streams.Lease
 	Eventually(t, "the last lease runs out", func() (ok bool) {
 		l, ok, _ = g.Acquire(t.Context(), 0)
 		return ok
 	})
-	if back := b.Backlog(g, l); len(back) != 0 {
+	if back := b.Backlog(l); len(back) != 0 {
 		t.Fatalf("%d entries of others before they were adopted", len(back))
 	}
-	if err := g.Adopt(t.Context(), l); err != nil {
+	if err := l.Adopt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	back := b.Backlog(g, l)
+	back := b.Backlog(l)
 	if got := eventIDs(back); !slices.Equal(got, events[:21]) {
 		t.Fatalf("backlog of %d entries is not the first 21 in order", len(got))
 	}
-	if got := eventIDs(b.Take(g, l, 100)); !slices.Equal(got, events[21:]) {
+	if got := eventIDs(b.Take(l, 100)); !slices.Equal(got, events[21:]) {
 		t.Fatalf("took %d entries, not the last 9 in order", len(got))
 	}
 	if n := b.Metric("paybell_streams_group_adopted_total", "points"); n != 21 {
 		t.Fatalf("%v adopted", n)
 	}
 	// Whoever acks for the dead ones has no effect on what is left.
-	b.Settle(g, l, streams.Settlement{Done: ids(back)})
+	b.Settle(l, streams.Settlement{Done: ids(back)})
 	if p := b.Pending("points", 0); len(p) != 9 {
 		t.Fatalf("%d pending", len(p))
 	}
@@ -242,31 +245,43 @@ func attemptsOutliveOwners(t promise) {
 	b.AppendTo(0, 3)
 	dead := bs.Group("points", "w1")
 	old := b.Lease(dead, 0)
-	es := b.Take(dead, old, 3)
+	es := b.Take(old, 3)
 	for i := range es {
 		if es[i].Attempts != 0 {
 			t.Fatalf("a new entry has %d attempts", es[i].Attempts)
 		}
 	}
-	counts, err := dead.Charge(t.Context(), old, []string{es[1].ID, es[1].ID, es[2].ID})
-	if err != nil || !slices.Equal(counts, []int{1, 2, 1}) {
-		t.Fatalf("charged %v, %v", counts, err)
-	}
+	b.charge(old, "1", es[0].ID, es[1].ID, es[2].ID)
+	b.Settle(old, streams.Settlement{Ended: []string{"1"}, Counts: []streams.Count{{EntryID: es[1].ID, Attempts: 1}}})
+	// It ends while these two run, one of them for the second time.
+	b.charge(old, "2", es[1].ID)
+	b.charge(old, "3", es[2].ID)
+	b.charge(old, "3", es[2].ID) // the answer was lost, and it is sent again
 	g := b.Group("points", "w2")
-	var l streams.Lease
+	var l *streams.Lease
 	Eventually(t, "the lease runs out", func() (ok bool) {
 		l, ok, _ = g.Acquire(t.Context(), 0)
 		return ok
 	})
-	if err := g.Adopt(t.Context(), l); err != nil {
+	if err := l.Adopt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var got []int
-	for _, e := range b.Backlog(g, l) {
+	for _, e := range b.Backlog(l) {
 		got = append(got, e.Attempts)
 	}
 	if !slices.Equal(got, []int{0, 2, 1}) {
 		t.Fatalf("attempts %v", got)
+	}
+	// Nobody is charged for it again, nor for what an owner ran that lives and only lost
+	// its lease.
+	b.charge(l, "1", es[0].ID)
+	if err := l.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l = b.Lease(g, 0)
+	if es := b.Backlog(l); es[0].Attempts != 0 || es[1].Attempts != 2 || es[2].Attempts != 1 {
+		t.Fatalf("attempts %d, %d and %d under the lease after that", es[0].Attempts, es[1].Attempts, es[2].Attempts)
 	}
 }
 

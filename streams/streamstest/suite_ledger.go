@@ -65,9 +65,9 @@ func ledgerIsShown(t promise) {
 	b := New(t, t.addr, one)
 	b.AppendTo(0, 5)
 	g, undeclared := b.Group("points", "w1"), b.Group("audit", "a1")
-	es := b.Take(g, b.Lease(g, 0), 3)
-	b.Settle(g, b.Lease(g, 0), streams.Settlement{Done: ids(es[:1])})
-	b.Take(undeclared, b.Lease(undeclared, 0), 1)
+	es := b.Take(b.Lease(g, 0), 3)
+	b.Settle(b.Lease(g, 0), streams.Settlement{Done: ids(es[:1])})
+	b.Take(b.Lease(undeclared, 0), 1)
 	b.hand("HINCRBY", b.Layout.Counts(0, "points"), "settled", -1) // one event is nowhere
 	b.hand("HSET", b.Layout.Ledger(0), "undecodable", 3)
 	var log lines
@@ -166,7 +166,7 @@ func undecodableEventsAreCounted(t promise) {
 	g := b.Group("points", "w1")
 	for i := range b.Layout.Partitions() {
 		l := b.Lease(g, i)
-		b.Settle(g, l, streams.Settlement{Done: ids(b.Take(g, l, 10))})
+		b.Settle(l, streams.Settlement{Done: ids(b.Take(l, 10))})
 	}
 	b.Trim(trim)
 	b.stated("settling all", streams.Account{Appended: 6, Settled: 6})
@@ -286,7 +286,7 @@ func ledgerAddsUp(t promise) {
 			c.counts.Appended += int64(n)
 		},
 		"take": func() {
-			taken := ids(b.Take(g, l, 1+r.IntN(4)))
+			taken := ids(b.Take(l, 1+r.IntN(4)))
 			c.unread = c.unread[len(taken):]
 			c.pending = append(c.pending, taken...)
 		},
@@ -294,8 +294,8 @@ func ledgerAddsUp(t promise) {
 			done := append(draw(r, &c.pending), draw(r, &c.parked)...)
 			// A replay of what the group was given again stands in both places.
 			c.counts.Settled += int64(c.remove(done))
-			b.Settle(g, l, streams.Settlement{Done: done})
-			b.Settle(g, l, streams.Settlement{Done: done}) // as after an answer that was lost
+			b.Settle(l, streams.Settlement{Done: done})
+			b.Settle(l, streams.Settlement{Done: done}) // as after an answer that was lost
 			c.counts.Settled += int64(len(done))
 		},
 		"park": func() {
@@ -305,12 +305,12 @@ func ledgerAddsUp(t promise) {
 				c.counts.Base -= int64(c.remove([]string{id}))
 				c.parked = append(c.parked, id)
 			}
-			b.park(g, l, ps...)
+			b.park(l, ps...)
 		},
 		"give up": func() {
 			drawn := append(draw(r, &c.pending), draw(r, &c.parked)...)
 			given := slices.Compact(slices.Sorted(slices.Values(drawn)))
-			b.Settle(g, l, streams.Settlement{Dead: dead(given)})
+			b.Settle(l, streams.Settlement{Dead: dead(given)})
 			c.counts.Base -= int64(len(drawn) - len(given) + c.remove(given))
 		},
 		"replay": func() {
@@ -340,12 +340,12 @@ func ledgerAddsUp(t promise) {
 		},
 		"trim": func() { b.Trim(trim) },
 		"take over": func() {
-			if err := g.Release(t.Context(), l); err != nil {
+			if err := l.Release(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			g = b.Group("points", "w2")
 			l = b.Lease(g, 0)
-			if err := g.Adopt(t.Context(), l); err != nil {
+			if err := l.Adopt(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -367,11 +367,11 @@ func ledgerAddsUp(t promise) {
 			}
 			// What is parked and comes again leaves the stream once more; here it ends
 			// in both places at once.
-			both := ids(b.Take(g, l, 1000))
+			both := ids(b.Take(l, 1000))
 			c.unread = nil
 			for _, id := range both {
 				if i := slices.Index(c.parked, id); i >= 0 {
-					b.park(g, l, streams.Parking{EntryID: id, Wait: time.Hour})
+					b.park(l, streams.Parking{EntryID: id, Wait: time.Hour})
 					c.counts.Base--
 				} else {
 					c.pending = append(c.pending, id)
@@ -397,11 +397,11 @@ func ledgerBeginsAnew(t promise) {
 	b.AppendTo(0, 20)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 9)
-	b.Settle(g, l, streams.Settlement{Done: ids(es[:3]), Dead: []streams.DeadLetter{{EntryID: es[3].ID, Reason: "attempts"}}})
-	b.park(g, l, streams.Parking{EntryID: es[4].ID, Wait: time.Hour})
+	es := b.Take(l, 9)
+	b.Settle(l, streams.Settlement{Done: ids(es[:3]), Dead: []streams.DeadLetter{{EntryID: es[3].ID, Reason: "attempts"}}})
+	b.park(l, streams.Parking{EntryID: es[4].ID, Wait: time.Hour})
 	b.Write.Del(t.Context(), b.Layout.Counts(0, "points"))
-	b.Settle(g, l, streams.Settlement{Done: ids(es[5:7])}) // before anybody has looked
+	b.Settle(l, streams.Settlement{Done: ids(es[5:7])}) // before anybody has looked
 	if got := b.Trim(trim); len(got.Lost) != 0 {
 		t.Fatalf("%+v", got)
 	}
@@ -442,9 +442,9 @@ func overwrittenKeysStopScripts(t promise) {
 		b.AppendTo(0, 8)
 		g := b.Group("points", "w1")
 		l := b.Lease(g, 0)
-		es := b.Take(g, l, 8)
-		b.park(g, l, streams.Parking{EntryID: es[4].ID, Wait: time.Hour})
-		b.Settle(g, l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[5].ID, Reason: "attempts"}}})
+		es := b.Take(l, 8)
+		b.park(l, streams.Parking{EntryID: es[4].ID, Wait: time.Hour})
+		b.Settle(l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[5].ID, Reason: "attempts"}}})
 		dead := streams.NewDeadLetters(b.Write, b.Layout)
 		page, err := dead.List(t.Context(), "points", streams.DeadLetterQuery{})
 		if err != nil || len(page.DeadLetters) != 1 {
@@ -452,12 +452,12 @@ func overwrittenKeysStopScripts(t promise) {
 		}
 		before := b.account()
 		steps := []func() error{
-			func() error { return g.Settle(t.Context(), l, streams.Settlement{Done: ids(es[:2])}) },
+			func() error { return l.Settle(t.Context(), streams.Settlement{Done: ids(es[:2])}) },
 			func() error {
-				return g.Settle(t.Context(), l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[4].ID, Reason: "rejected"}}})
+				return l.Settle(t.Context(), streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[4].ID, Reason: "rejected"}}})
 			},
 			func() error {
-				_, err := g.Park(t.Context(), l, []streams.Parking{{EntryID: es[6].ID, Behind: true}})
+				_, err := l.Park(t.Context(), []streams.Parking{{EntryID: es[6].ID, Behind: true}})
 				return err
 			},
 			func() error {
@@ -504,10 +504,10 @@ func ledgerCountsLoss(t promise) {
 	b.AppendTo(0, 20)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 6)
-	b.Settle(g, l, streams.Settlement{Done: ids(es[:1])})
+	es := b.Take(l, 6)
+	b.Settle(l, streams.Settlement{Done: ids(es[:1])})
 	key := b.Layout.Events(0)
-	b.park(g, l, streams.Parking{EntryID: es[5].ID, Wait: time.Hour})
+	b.park(l, streams.Parking{EntryID: es[5].ID, Wait: time.Hour})
 	hand := func(args ...any) {
 		t.Helper()
 		if err := b.Write.Do(t.Context(), args...).Err(); err != nil {
@@ -519,13 +519,13 @@ func ledgerCountsLoss(t promise) {
 	hand("XDEL", key, b.Entries()[10].ID)                // unread, in the middle
 	hand("ZREM", b.Layout.Parked(0, "points"), es[5].ID) // parked: its event is still kept
 	// The worker has found that the first is gone.
-	b.Settle(g, l, streams.Settlement{Gone: ids(es[1:2])})
+	b.Settle(l, streams.Settlement{Gone: ids(es[1:2])})
 	if got := b.Trim(trim); got.Lost["points"] < 2 { // an engine may have lost sight of the first
 		t.Fatalf("%+v", got)
 	}
 	b.stated("deleting", streams.Account{Appended: 20, Unread: 13, Pending: 2, Parked: 1, Settled: 1, Lost: 3})
 	hand("XTRIM", key, "MAXLEN", 5)
-	if err := g.Adopt(t.Context(), b.Lease(g, 0)); err != nil {
+	if err := b.Lease(g, 0).Adopt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.Trim(trim)
@@ -552,7 +552,7 @@ func ledgerCountsLossAtOnce(t promise) {
 	b.AppendTo(0, 6)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 4)
+	es := b.Take(l, 4)
 	hand := func(cmd string, args ...any) {
 		t.Helper()
 		if err := b.Write.Do(t.Context(), append([]any{cmd, b.Layout.Events(0)}, args...)...).Err(); err != nil {
@@ -560,14 +560,14 @@ func ledgerCountsLossAtOnce(t promise) {
 		}
 	}
 	hand("XDEL", es[0].ID)
-	b.park(g, l, streams.Parking{EntryID: es[0].ID, Wait: time.Hour})
+	b.park(l, streams.Parking{EntryID: es[0].ID, Wait: time.Hour})
 	b.stated("parking what is gone", streams.Account{Appended: 6, Unread: 2, Pending: 3, Lost: 1})
 	hand("XDEL", es[1].ID)
-	if err := g.Release(t.Context(), l); err != nil {
+	if err := l.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	g = b.Group("points", "w2")
-	if err := g.Adopt(t.Context(), b.Lease(g, 0)); err != nil {
+	if err := b.Lease(g, 0).Adopt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.stated("adopting what is gone", streams.Account{Appended: 6, Unread: 2, Pending: 2, Lost: 2})
@@ -585,7 +585,7 @@ func ledgerOfACreatedGroup(t promise) {
 	b.AppendTo(0, 5)
 	other := b.Group("eventlog", "w1")
 	ol := b.Lease(other, 0)
-	b.Settle(other, ol, streams.Settlement{Done: ids(b.Take(other, ol, 5))})
+	b.Settle(ol, streams.Settlement{Done: ids(b.Take(ol, 5))})
 	if err := b.Write.XTrimMinID(t.Context(), b.Layout.Events(0), b.Entries()[3].ID).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -606,10 +606,10 @@ func ledgerIsBounded(t promise) {
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
 	b.stated("appending", streams.Account{Appended: 700, Unread: 700})
-	b.Take(g, l, 50)
+	b.Take(l, 50)
 	b.stated("taking", streams.Account{Appended: 700, Unread: 650, Pending: 50, Derived: true})
-	b.Take(g, l, 200)
-	b.Take(g, l, 100)
+	b.Take(l, 200)
+	b.Take(l, 100)
 	b.stated("taking more", streams.Account{Appended: 700, Unread: 350, Pending: 350})
 }
 

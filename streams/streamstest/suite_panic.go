@@ -58,13 +58,13 @@ func groupBehindTheEnd(t promise) {
 	l := b.Lease(g, 0)
 	before := b.AppendTo(0, 2)
 	b.Trim(trim)
-	b.Settle(g, l, streams.Settlement{Done: ids(b.Take(g, l, 10))})
+	b.Settle(l, streams.Settlement{Done: ids(b.Take(l, 10))})
 	if !b.set("points", "99999999999999-0") || !b.set("audit", "99999999999999-0") {
 		return
 	}
 	events := append(before, b.AppendTo(0, 3)...)
 	b.Trim(trim)
-	if got := eventIDs(b.Take(g, l, 10)); !slices.Equal(got, events) {
+	if got := eventIDs(b.Take(l, 10)); !slices.Equal(got, events) {
 		t.Errorf("our group took %v, want %v", got, events)
 	}
 	got, err := b.Write.XReadGroup(t.Context(), &redis.XReadGroupArgs{
@@ -86,13 +86,13 @@ func groupSetBackHidesNoLoss(t promise) {
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
 	b.AppendTo(0, 6)
-	b.Settle(g, l, streams.Settlement{Done: ids(b.Take(g, l, 10))})
+	b.Settle(l, streams.Settlement{Done: ids(b.Take(l, 10))})
 	if !b.set("points", "0") {
 		return
 	}
 	b.Trim(trim)
 	b.stated("setting back", streams.Account{Appended: 6, Base: 6, Unread: 6, Settled: 6})
-	b.Settle(g, l, streams.Settlement{Done: ids(b.Take(g, l, 10))})
+	b.Settle(l, streams.Settlement{Done: ids(b.Take(l, 10))})
 	b.AppendTo(0, 4)
 	b.set("points", "$")
 	if got := b.Trim(trim); got.Lost["points"] != 4 {
@@ -111,13 +111,13 @@ func pendingAndGivenAgain(t promise) {
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
 	b.AppendTo(0, 5)
-	b.Take(g, l, 3)
+	b.Take(l, 3)
 	if !b.set("points", "0") {
 		return
 	}
 	b.Trim(trim)
 	b.stated("setting back", streams.Account{Appended: 5, Unread: 5})
-	b.Settle(g, l, streams.Settlement{Done: ids(b.Take(g, l, 10))})
+	b.Settle(l, streams.Settlement{Done: ids(b.Take(l, 10))})
 	if got := b.Trim(trim); len(got.Lost) != 0 {
 		t.Errorf("lost: %+v", got)
 	}
@@ -129,7 +129,7 @@ func entriesReadByAnother(t promise) {
 	b := New(t, t.addr, one)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	if err := g.Adopt(t.Context(), l); err != nil {
+	if err := l.Adopt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	read := func(consumer string) {
@@ -145,9 +145,9 @@ func entriesReadByAnother(t promise) {
 		read(who)
 		var got []string
 		for range 10 {
-			es := b.Take(g, l, 1)
+			es := b.Take(l, 1)
 			got = append(got, eventIDs(es)...)
-			b.Settle(g, l, streams.Settlement{Done: ids(es)})
+			b.Settle(l, streams.Settlement{Done: ids(es)})
 		}
 		if !slices.Equal(got, events) {
 			t.Errorf("after %s had read: took %v, want %v", who, got, events)
@@ -165,11 +165,11 @@ func wideEntry(t promise) {
 	}
 	b.hand(args...)
 	b.AppendTo(0, 1)
-	es := b.Take(g, l, 10)
+	es := b.Take(l, 10)
 	if len(es) != 2 || es[0].Err == nil {
 		t.Fatalf("%d entries", len(es))
 	}
-	b.Settle(g, l, streams.Settlement{Dead: []streams.DeadLetter{
+	b.Settle(l, streams.Settlement{Dead: []streams.DeadLetter{
 		{EntryID: es[0].ID, Reason: "unreadable"}, {EntryID: es[1].ID, Reason: "rejected"},
 	}})
 	if n := len(b.deadOf()); n != 2 {
@@ -183,18 +183,18 @@ func scheduleMadeAgain(t promise) {
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
 	b.AppendTo(0, 2)
-	es := ids(b.Take(g, l, 2))
-	b.park(g, l, streams.Parking{EntryID: es[0], Wait: time.Hour}, streams.Parking{EntryID: es[1], Wait: time.Hour})
+	es := ids(b.Take(l, 2))
+	b.park(l, streams.Parking{EntryID: es[0], Wait: time.Hour}, streams.Parking{EntryID: es[1], Wait: time.Hour})
 	b.hand("DEL", b.Layout.Parked(0, "points"))
 	// Whoever settles in between finds its parcel all the same.
-	b.Settle(g, l, streams.Settlement{Done: es[:1]})
+	b.Settle(l, streams.Settlement{Done: es[:1]})
 	if n := b.Write.HLen(t.Context(), b.Layout.Parcels(0, "points")).Val(); n != 1 {
 		t.Fatalf("%d parcels are left of one", n)
 	}
 	if got := b.Trim(trim); len(got.Lost) != 0 {
 		t.Fatalf("lost: %+v", got)
 	}
-	parked, err := g.Parked(t.Context(), l, 0, 10)
+	parked, err := l.Parked(t.Context(), 0, 10)
 	if err != nil || len(parked) != 1 || parked[0].ID != es[1] || parked[0].Wait > time.Second {
 		t.Fatalf("%+v, %v", parked, err)
 	}
@@ -206,10 +206,10 @@ func impossibleName(t promise) {
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
 	b.AppendTo(0, 2)
-	es := ids(b.Take(g, l, 2))
+	es := ids(b.Take(l, 2))
 	const impossible = "99999999999999999999-1" // too large for Redis, and yet of the form
 	b.hand("ZADD", b.Layout.Parked(0, "points"), 0, impossible)
-	b.Settle(g, l, streams.Settlement{Done: []string{es[0], impossible, es[1]}})
+	b.Settle(l, streams.Settlement{Done: []string{es[0], impossible, es[1]}})
 	if a := b.account(); a.Pending != 0 || a.Parked != 0 {
 		t.Fatalf("%+v", a)
 	}
@@ -220,20 +220,39 @@ func spoiltAttempts(t promise) {
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
 	b.AppendTo(0, 3)
-	es := ids(b.Take(g, l, 3))
+	es := ids(b.Take(l, 3))
 	for _, garbage := range []string{"x", "1.5", "99999999999999999999", "-7"} {
 		b.hand("DEL", b.Layout.Attempts(0, "points"))
 		b.hand("HSET", b.Layout.Attempts(0, "points"), es[1], garbage)
-		got, err := g.Charge(t.Context(), l, es)
-		if err != nil || !slices.Equal(got, []int{1, 1, 1}) {
-			t.Errorf("%s: charged %v, %v", garbage, got, err)
+		b.charge(l, "1", es...)
+		l = b.next(l, "w1")
+		var got []int
+		for _, e := range b.Backlog(l) {
+			got = append(got, e.Attempts)
 		}
-		b.hand("HSET", b.Layout.Attempts(0, "points"), es[1], garbage)
-		b.Settle(g, l, streams.Settlement{Uncharge: es})
-		if n := b.Write.HLen(t.Context(), b.Layout.Attempts(0, "points")).Val(); n != 0 {
-			t.Errorf("%s: %d counts are left", garbage, n)
+		if !slices.Equal(got, []int{1, 1, 1}) {
+			t.Errorf("%s: charged %v", garbage, got)
 		}
 	}
+	// Runs that are none keep nobody from running.
+	b.hand("SET", b.Layout.Runs(0, "points"), "x")
+	b.charge(l, "1", es...)
+	b.hand("DEL", b.Layout.Runs(0, "points"))
+	b.hand("SET", b.Layout.Runs(0, "points"), "x")
+	b.Settle(l, streams.Settlement{Done: es[:1], Ended: []string{"1"}})
+	l = b.next(l, "w1")
+	if left := b.Backlog(l); len(left) != 2 || left[0].Attempts != 1 {
+		t.Fatalf("backlog %+v", left)
+	}
+}
+
+// next is the lease of the owner that comes after l's, who ends.
+func (b *Bench) next(l *streams.Lease, consumer string) *streams.Lease {
+	b.tb.Helper()
+	if err := l.Release(b.tb.Context()); err != nil {
+		b.tb.Fatal(err)
+	}
+	return b.Lease(b.Group("points", consumer), l.Partition())
 }
 
 func spoiltLease(t promise) {
@@ -245,7 +264,7 @@ func spoiltLease(t promise) {
 	if _, ok, err := g.Acquire(t.Context(), 0); ok || err != nil {
 		t.Fatalf("taken at once: %v, %v", ok, err)
 	}
-	var l streams.Lease
+	var l *streams.Lease
 	Eventually(t, "the lease ends", func() (ok bool) {
 		var err error
 		if l, ok, err = g.Acquire(t.Context(), 0); err != nil {
@@ -257,18 +276,18 @@ func spoiltLease(t promise) {
 		{"HDEL", lease, "epoch"}, {"HSET", lease, "epoch", "x"}, {"HDEL", lease, "owner"},
 	} {
 		b.hand(spoil...)
-		if next := b.Lease(g, 0); next.Epoch <= l.Epoch {
-			t.Fatalf("%v: epoch %d after %d", spoil, next.Epoch, l.Epoch)
+		if next := b.Lease(g, 0); next.Epoch() <= l.Epoch() {
+			t.Fatalf("%v: epoch %d after %d", spoil, next.Epoch(), l.Epoch())
 		}
 		l = b.Lease(g, 0)
 	}
 	for _, garbage := range []string{"x", "99999999999999999999999999", "-1"} {
-		if err := g.Release(t.Context(), b.Lease(g, 0)); err != nil {
+		if err := b.Lease(g, 0).Release(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		b.hand("SET", epoch, garbage)
-		if l := b.Lease(g, 0); l.Epoch < time.Now().Add(-time.Hour).UnixMilli() {
-			t.Fatalf("epoch %s: %d", garbage, l.Epoch)
+		if l := b.Lease(g, 0); l.Epoch() < time.Now().Add(-time.Hour).UnixMilli() {
+			t.Fatalf("epoch %s: %d", garbage, l.Epoch())
 		}
 	}
 	members := b.Write.Keys(t.Context(), "*members*").Val()
@@ -289,15 +308,15 @@ func epochAboveOneSeen(t promise) {
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
 	seen := time.Now().Add(24 * time.Hour).UnixMilli()
-	g.Surpass(0, seen)
+	l.Surpass(seen)
 	if again := b.Lease(g, 0); again != l {
 		t.Fatalf("a renewal changed the epoch: %+v, was %+v", again, l)
 	}
-	if err := g.Release(t.Context(), l); err != nil {
+	if err := l.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if next := b.Lease(g, 0); next.Epoch != seen+1 {
-		t.Fatalf("epoch %d, want %d", next.Epoch, seen+1)
+	if next := b.Lease(g, 0); next.Epoch() != seen+1 {
+		t.Fatalf("epoch %d, want %d", next.Epoch(), seen+1)
 	}
 }
 
@@ -306,7 +325,7 @@ func replaysLeaveRoom(t promise) {
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
 	b.AppendTo(0, 1)
-	b.Settle(g, l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: ids(b.Take(g, l, 1))[0], Reason: "attempts"}}})
+	b.Settle(l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: ids(b.Take(l, 1))[0], Reason: "attempts"}}})
 	letters := streams.NewDeadLetters(b.Write, b.Layout)
 	page, err := letters.List(t.Context(), "points", streams.DeadLetterQuery{})
 	if err != nil {

@@ -26,9 +26,9 @@ var parkCases = []contract{
 }
 
 // park parks, and returns what could not be found.
-func (b *Bench) park(g *streams.Group, l streams.Lease, ps ...streams.Parking) []string {
+func (b *Bench) park(l *streams.Lease, ps ...streams.Parking) []string {
 	b.tb.Helper()
-	without, err := g.Park(b.tb.Context(), l, ps)
+	without, err := l.Park(b.tb.Context(), ps)
 	if err != nil {
 		b.tb.Fatal(err)
 	}
@@ -36,11 +36,11 @@ func (b *Bench) park(g *streams.Group, l streams.Lease, ps ...streams.Parking) [
 }
 
 // parked is everything that is parked, read in small pages.
-func (b *Bench) parked(g *streams.Group, l streams.Lease) []streams.Parked {
+func (b *Bench) parked(l *streams.Lease) []streams.Parked {
 	b.tb.Helper()
 	var out []streams.Parked
 	for {
-		page, err := g.Parked(b.tb.Context(), l, len(out), 60)
+		page, err := l.Parked(b.tb.Context(), len(out), 60)
 		if err != nil {
 			b.tb.Fatal(err)
 		}
@@ -51,9 +51,9 @@ func (b *Bench) parked(g *streams.Group, l streams.Lease) []streams.Parked {
 	}
 }
 
-func (b *Bench) unpack(g *streams.Group, l streams.Lease, ids ...string) []streams.Entry {
+func (b *Bench) unpack(l *streams.Lease, ids ...string) []streams.Entry {
 	b.tb.Helper()
-	es, err := g.Unpack(b.tb.Context(), l, ids)
+	es, err := l.Unpack(b.tb.Context(), ids)
 	if err != nil {
 		b.tb.Fatal(err)
 	}
@@ -65,12 +65,10 @@ func parkedDeliveryLeavesTheStream(t promise) {
 	b.AppendTo(0, 3)
 	g, other := b.Group("points", "w1"), b.Group("eventlog", "w1")
 	l, ol := b.Lease(g, 0), b.Lease(other, 0)
-	es := b.Take(g, l, 10)
-	b.Take(other, ol, 10)
-	if _, err := g.Charge(t.Context(), l, ids(es[:1])); err != nil {
-		t.Fatal(err)
-	}
-	b.park(g, l,
+	es := b.Take(l, 10)
+	b.Take(ol, 10)
+	b.charge(l, "1", ids(es[:1])...)
+	b.park(l,
 		streams.Parking{EntryID: es[0].ID, Wait: time.Hour, Attempts: 1},
 		streams.Parking{EntryID: es[1].ID, Behind: true})
 	if p := b.Pending("points", 0); !slices.Equal(p, []string{es[2].ID}) {
@@ -82,18 +80,18 @@ func parkedDeliveryLeavesTheStream(t promise) {
 	if n := b.Write.XLen(t.Context(), b.Layout.Events(0)).Val(); n != 3 {
 		t.Fatalf("%d entries: a parked delivery was added to the stream again", n)
 	}
-	ps := b.parked(g, l)
+	ps := b.parked(l)
 	if len(ps) != 2 || ps[0].ID != es[1].ID || ps[0].Wait != 0 || ps[0].Attempts != 0 || ps[0].Key != es[1].Record.Event.OrderingKey() ||
 		ps[1].ID != es[0].ID || ps[1].Wait < 59*time.Minute || ps[1].Wait > time.Hour || ps[1].Attempts != 1 || ps[1].Known != 1 || ps[1].Bytes < 500 {
 		t.Fatalf("parked %+v", ps)
 	}
-	got := b.unpack(g, l, es[0].ID, es[1].ID)
+	got := b.unpack(l, es[0].ID, es[1].ID)
 	if !slices.Equal(eventIDs(got), eventIDs(es[:2])) || got[0].Attempts != 1 || got[0].Partition != 0 {
 		t.Fatalf("unpacked %+v", got)
 	}
 	for range 2 { // settling again changes nothing
-		b.Settle(g, l, streams.Settlement{Done: ids(es)})
-		if left := b.parked(g, l); len(left) != 0 {
+		b.Settle(l, streams.Settlement{Done: ids(es)})
+		if left := b.parked(l); len(left) != 0 {
 			t.Fatalf("parked after it was settled: %+v", left)
 		}
 	}
@@ -112,36 +110,32 @@ func parkedDeliverySurvivesItsOwner(t promise) {
 	b.AppendTo(0, 2)
 	old := b.Group("points", "w1")
 	stale := b.Lease(old, 0)
-	es := b.Take(old, stale, 10)
-	if _, err := old.Charge(t.Context(), stale, ids(es)); err != nil {
-		t.Fatal(err)
-	}
-	b.park(old, stale, streams.Parking{EntryID: es[0].ID, Wait: time.Hour, Attempts: 1}, streams.Parking{EntryID: es[1].ID, Attempts: 1})
+	es := b.Take(stale, 10)
+	b.charge(stale, "1", ids(es)...)
+	b.park(stale, streams.Parking{EntryID: es[0].ID, Wait: time.Hour, Attempts: 1}, streams.Parking{EntryID: es[1].ID, Attempts: 1})
 	// The second one is run, and its owner is replaced while it runs.
-	if _, err := old.Charge(t.Context(), stale, []string{es[1].ID}); err != nil {
-		t.Fatal(err)
-	}
-	if err := old.Release(t.Context(), stale); err != nil {
+	b.charge(stale, "1", []string{es[1].ID}...)
+	if err := stale.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	g := b.Group("points", "w2")
 	l := b.Lease(g, 0)
-	ps := b.parked(g, l)
+	ps := b.parked(l)
 	if len(ps) != 2 || ps[0].ID != es[1].ID || ps[0].Attempts != 2 || ps[0].Known != 1 || ps[1].Attempts != 1 || ps[1].Known != 1 {
 		t.Fatalf("the new owner finds %+v", ps)
 	}
-	_, parkErr := old.Park(t.Context(), stale, []streams.Parking{{EntryID: es[0].ID}})
-	_, parkedErr := old.Parked(t.Context(), stale, 0, 10)
-	_, unpackErr := old.Unpack(t.Context(), stale, ids(es))
+	_, parkErr := stale.Park(t.Context(), []streams.Parking{{EntryID: es[0].ID}})
+	_, parkedErr := stale.Parked(t.Context(), 0, 10)
+	_, unpackErr := stale.Unpack(t.Context(), ids(es))
 	for what, err := range map[string]error{
-		"settle": old.Settle(t.Context(), stale, streams.Settlement{Done: ids(es)}),
+		"settle": stale.Settle(t.Context(), streams.Settlement{Done: ids(es)}),
 		"park":   parkErr, "parked": parkedErr, "unpack": unpackErr,
 	} {
 		if !errors.Is(err, streams.ErrLeaseLost) {
 			t.Errorf("%s by a replaced owner: %v", what, err)
 		}
 	}
-	if left := b.parked(g, l); len(left) != 2 || left[1].Wait < 59*time.Minute {
+	if left := b.parked(l); len(left) != 2 || left[1].Wait < 59*time.Minute {
 		t.Fatalf("the replaced owner changed what is parked: %+v", left)
 	}
 }
@@ -151,26 +145,26 @@ func parkingAgainChangesNothing(t promise) {
 	b.AppendTo(0, 2)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 10)
+	es := b.Take(l, 10)
 	first := streams.Parking{EntryID: es[0].ID, Wait: time.Hour, Attempts: 3}
-	b.park(g, l, first)
-	b.park(g, l, first) // the answer was lost
-	if ps := b.parked(g, l); len(ps) != 1 || ps[0].Attempts != 3 || ps[0].Known != 3 {
+	b.park(l, first)
+	b.park(l, first) // the answer was lost
+	if ps := b.parked(l); len(ps) != 1 || ps[0].Attempts != 3 || ps[0].Known != 3 {
 		t.Fatalf("parked %+v", ps)
 	}
-	b.park(g, l, streams.Parking{EntryID: es[0].ID, Wait: time.Minute, Attempts: 12})
-	if ps := b.parked(g, l); len(ps) != 1 || ps[0].Wait > time.Minute || ps[0].Attempts != 12 || ps[0].Known != 12 {
+	b.park(l, streams.Parking{EntryID: es[0].ID, Wait: time.Minute, Attempts: 12})
+	if ps := b.parked(l); len(ps) != 1 || ps[0].Wait > time.Minute || ps[0].Attempts != 12 || ps[0].Known != 12 {
 		t.Fatalf("parked at another time: %+v", ps)
 	}
-	if got := b.unpack(g, l, es[0].ID); got[0].Record.Event.ID != es[0].Record.Event.ID || got[0].Err != nil {
+	if got := b.unpack(l, es[0].ID); got[0].Record.Event.ID != es[0].Record.Event.ID || got[0].Err != nil {
 		t.Fatalf("%+v", got)
 	}
-	b.Settle(g, l, streams.Settlement{Done: ids(es)})
+	b.Settle(l, streams.Settlement{Done: ids(es)})
 	// Late: it was settled meanwhile.
-	if without := b.park(g, l, first); !slices.Equal(without, ids(es[:1])) {
+	if without := b.park(l, first); !slices.Equal(without, ids(es[:1])) {
 		t.Fatalf("not found: %v", without)
 	}
-	if ps := b.parked(g, l); len(ps) != 0 {
+	if ps := b.parked(l); len(ps) != 0 {
 		t.Fatalf("what was settled is parked: %+v", ps)
 	}
 }
@@ -187,13 +181,13 @@ func parkedCallbackKeepsItsBytes(t promise) {
 		r.Raw = body
 		b.Append(r)
 		l := b.Lease(g, b.Layout.Partition(r.Event.OrderingKey()))
-		es := b.Take(g, l, 1)
-		b.park(g, l, streams.Parking{EntryID: es[0].ID, Wait: time.Hour, Attempts: 1})
-		got := b.unpack(g, l, es[0].ID)
+		es := b.Take(l, 1)
+		b.park(l, streams.Parking{EntryID: es[0].ID, Wait: time.Hour, Attempts: 1})
+		got := b.unpack(l, es[0].ID)
 		if got[0].Err != nil || string(got[0].Record.Raw) != string(body) || got[0].Record.Event.ID != r.Event.ID {
 			t.Errorf("%s: %v, %d bytes", name, got[0].Err, len(got[0].Record.Raw))
 		}
-		b.Settle(g, l, streams.Settlement{Done: ids(es)})
+		b.Settle(l, streams.Settlement{Done: ids(es)})
 	}
 }
 
@@ -202,21 +196,21 @@ func parkedDeliveryEndsAsADeadLetter(t promise) {
 	b.AppendTo(0, 1)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 1)
-	b.park(g, l, streams.Parking{EntryID: es[0].ID, Wait: time.Hour, Attempts: 1})
+	es := b.Take(l, 1)
+	b.park(l, streams.Parking{EntryID: es[0].ID, Wait: time.Hour, Attempts: 1})
 	// The stream may be trimmed meanwhile: the parcel has everything.
 	if err := b.Write.XTrimMaxLen(t.Context(), b.Layout.Events(0), 0).Err(); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		b.Settle(g, l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[0].ID, Attempts: 7, Reason: "attempts"}}})
+		b.Settle(l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[0].ID, Attempts: 7, Reason: "attempts"}}})
 	}
 	page, err := streams.NewDeadLetters(b.Write, b.Layout).List(t.Context(), "points", streams.DeadLetterQuery{})
 	if err != nil || len(page.DeadLetters) != 1 || page.DeadLetters[0].Record.Event.ID != es[0].Record.Event.ID ||
 		string(page.DeadLetters[0].Record.Raw) != string(es[0].Record.Raw) {
 		t.Fatalf("%+v, %v", page, err)
 	}
-	if ps := b.parked(g, l); len(ps) != 0 {
+	if ps := b.parked(l); len(ps) != 0 {
 		t.Fatalf("still parked: %+v", ps)
 	}
 }
@@ -226,15 +220,15 @@ func parkingAnEntryThatWasDeleted(t promise) {
 	b.AppendTo(0, 2)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 2)
+	es := b.Take(l, 2)
 	if err := b.Write.XDel(t.Context(), b.Layout.Events(0), es[0].ID).Err(); err != nil {
 		t.Fatal(err)
 	}
-	without := b.park(g, l, streams.Parking{EntryID: es[0].ID, Wait: time.Hour, Attempts: 1}, streams.Parking{EntryID: es[1].ID, Wait: time.Hour, Attempts: 1})
+	without := b.park(l, streams.Parking{EntryID: es[0].ID, Wait: time.Hour, Attempts: 1}, streams.Parking{EntryID: es[1].ID, Wait: time.Hour, Attempts: 1})
 	if !slices.Equal(without, ids(es[:1])) {
 		t.Fatalf("not found: %v", without)
 	}
-	if ps := b.parked(g, l); len(ps) != 1 || ps[0].ID != es[1].ID || len(b.Pending("points", 0)) != 0 {
+	if ps := b.parked(l); len(ps) != 1 || ps[0].ID != es[1].ID || len(b.Pending("points", 0)) != 0 {
 		t.Fatalf("parked %+v, pending %v", ps, b.Pending("points", 0))
 	}
 	if n := b.Metric("paybell_streams_group_lost_total", "points"); n != 1 {
@@ -244,11 +238,11 @@ func parkingAnEntryThatWasDeleted(t promise) {
 	if err := b.Write.HDel(t.Context(), b.Layout.Parcels(0, "points"), es[1].ID).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if got := b.unpack(g, l, es[1].ID); !got[0].Gone {
+	if got := b.unpack(l, es[1].ID); !got[0].Gone {
 		t.Fatalf("%+v", got)
 	}
-	b.Settle(g, l, streams.Settlement{Done: []string{es[1].ID}})
-	if ps := b.parked(g, l); len(ps) != 0 {
+	b.Settle(l, streams.Settlement{Done: []string{es[1].ID}})
+	if ps := b.parked(l); len(ps) != 0 {
 		t.Fatalf("parked %+v", ps)
 	}
 }
@@ -258,17 +252,17 @@ func parkedDeliveryThatIsDeliveredAgain(t promise) {
 	b.AppendTo(0, 1)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 1)
+	es := b.Take(l, 1)
 	again := streams.Parking{EntryID: es[0].ID, Wait: time.Hour, Attempts: 4}
-	b.park(g, l, again)
+	b.park(l, again)
 	if err := b.Write.XGroupDestroy(t.Context(), b.Layout.Events(0), "points").Err(); err != nil {
 		t.Fatal(err)
 	}
-	if got := b.Take(g, l, 1); len(got) != 1 || got[0].ID != es[0].ID {
+	if got := b.Take(l, 1); len(got) != 1 || got[0].ID != es[0].ID {
 		t.Fatalf("the group that was created again delivers %v", ids(got))
 	}
-	b.park(g, l, again)
-	if ps := b.parked(g, l); len(ps) != 1 || ps[0].Attempts != 4 || len(b.Pending("points", 0)) != 0 {
+	b.park(l, again)
+	if ps := b.parked(l); len(ps) != 1 || ps[0].Attempts != 4 || len(b.Pending("points", 0)) != 0 {
 		t.Fatalf("parked %+v, pending %v", ps, b.Pending("points", 0))
 	}
 }
@@ -283,16 +277,16 @@ func parkingOfManyEntries(t promise) {
 	b.Append(records...)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, n)
+	es := b.Take(l, n)
 	ps := make([]streams.Parking, len(es))
 	for i, e := range es {
 		ps[i] = streams.Parking{EntryID: e.ID, Wait: time.Hour, Attempts: 1}
 	}
-	b.park(g, l, ps...)
-	if got := b.parked(g, l); len(got) != n {
+	b.park(l, ps...)
+	if got := b.parked(l); len(got) != n {
 		t.Fatalf("%d parked", len(got))
 	}
-	if got := b.unpack(g, l, ids(es)...); !slices.Equal(eventIDs(got), eventIDs(es)) {
+	if got := b.unpack(l, ids(es)...); !slices.Equal(eventIDs(got), eventIDs(es)) {
 		t.Fatalf("%d unpacked", len(got))
 	}
 	if got := b.Metric("paybell_streams_group_parked_total", "points"); got != n {
@@ -307,8 +301,8 @@ func garbageAmongWhatIsParkedHoldsNothingUp(t promise) {
 	b.AppendTo(0, 2)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 2)
-	b.park(g, l, streams.Parking{EntryID: es[0].ID, Wait: time.Hour, Attempts: 1})
+	es := b.Take(l, 2)
+	b.park(l, streams.Parking{EntryID: es[0].ID, Wait: time.Hour, Attempts: 1})
 	parcels := []string{"garbage", "1 99 short", "0 0 no fields", "0 0 7", "0 0 x:y", "0 0 -3:", "0 0 3:abc", "0 0 9:abc", ""}
 	for i, parcel := range parcels {
 		id := "1-" + strconv.Itoa(i)
@@ -317,14 +311,14 @@ func garbageAmongWhatIsParkedHoldsNothingUp(t promise) {
 	}
 	b.Write.ZAdd(t.Context(), b.Layout.Parked(0, "points"), redis.Z{Member: "no id"})
 	var names []string
-	for _, p := range b.parked(g, l) {
+	for _, p := range b.parked(l) {
 		names = append(names, p.ID)
 	}
 	if len(names) != len(parcels)+2 || !slices.Contains(names, es[0].ID) {
 		t.Fatalf("parked %q", names)
 	}
 	var dead []streams.DeadLetter
-	for _, e := range b.unpack(g, l, names...) {
+	for _, e := range b.unpack(l, names...) {
 		switch {
 		case e.ID == es[0].ID:
 			if e.Err != nil || e.Gone {
@@ -340,9 +334,9 @@ func garbageAmongWhatIsParkedHoldsNothingUp(t promise) {
 			dead = append(dead, streams.DeadLetter{EntryID: e.ID, Reason: "unreadable"})
 		}
 	}
-	b.park(g, l, streams.Parking{EntryID: "1-0", Wait: time.Hour, Attempts: 1})
-	b.Settle(g, l, streams.Settlement{Done: []string{"no id", es[1].ID}, Dead: dead})
-	if ps := b.parked(g, l); len(ps) != 1 || ps[0].ID != es[0].ID || len(b.Pending("points", 0)) != 0 {
+	b.park(l, streams.Parking{EntryID: "1-0", Wait: time.Hour, Attempts: 1})
+	b.Settle(l, streams.Settlement{Done: []string{"no id", es[1].ID}, Dead: dead})
+	if ps := b.parked(l); len(ps) != 1 || ps[0].ID != es[0].ID || len(b.Pending("points", 0)) != 0 {
 		t.Fatalf("parked %+v, pending %v", ps, b.Pending("points", 0))
 	}
 }

@@ -3,6 +3,7 @@ package streamstest
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -33,7 +34,7 @@ func groupGetsEventsFromBeforeItsTime(t promise) {
 	if err := g.Ensure(t.Context()); err != nil {
 		t.Fatalf("creating what exists: %v", err)
 	}
-	if got := eventIDs(b.Take(g, b.Lease(g, 0), 10)); !slices.Equal(got, events) {
+	if got := eventIDs(b.Take(b.Lease(g, 0), 10)); !slices.Equal(got, events) {
 		t.Fatalf("took %v, appended %v", got, events)
 	}
 }
@@ -44,9 +45,9 @@ func missingGroupIsCreatedAgain(t promise) {
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
 	calls := map[string]func() ([]streams.Entry, error){
-		"Take":    func() ([]streams.Entry, error) { return g.Take(t.Context(), l, 10) },
-		"Adopt":   func() ([]streams.Entry, error) { return nil, g.Adopt(t.Context(), l) },
-		"Backlog": func() ([]streams.Entry, error) { return g.Backlog(t.Context(), l, "", 10) },
+		"Take":    func() ([]streams.Entry, error) { return l.Take(t.Context(), 10) },
+		"Adopt":   func() ([]streams.Entry, error) { return nil, l.Adopt(t.Context()) },
+		"Backlog": func() ([]streams.Entry, error) { return l.Backlog(t.Context(), "", 10) },
 	}
 	for name, call := range calls {
 		if err := b.Write.XGroupDestroy(t.Context(), b.Layout.Events(0), "points").Err(); err != nil {
@@ -57,7 +58,7 @@ func missingGroupIsCreatedAgain(t promise) {
 			t.Fatalf("%s without a group: %v", name, err)
 		}
 		if name != "Take" {
-			es = b.Take(g, l, 10)
+			es = b.Take(l, 10)
 		}
 		if got := eventIDs(es); !slices.Equal(got, events) {
 			t.Fatalf("%s: the group starts again with %v, not at the first entry", name, got)
@@ -71,11 +72,11 @@ func missingGroupIsCreatedAgain(t promise) {
 		t.Fatal(err)
 	}
 	l = b.Lease(g, 0)
-	if es := b.Take(g, l, 10); len(es) != 0 {
+	if es := b.Take(l, 10); len(es) != 0 {
 		t.Fatalf("took %d from nothing", len(es))
 	}
 	events = b.AppendTo(0, 2)
-	if got := eventIDs(b.Take(g, l, 10)); !slices.Equal(got, events) {
+	if got := eventIDs(b.Take(l, 10)); !slices.Equal(got, events) {
 		t.Fatalf("after the loss: %v", got)
 	}
 }
@@ -86,11 +87,11 @@ func everyGroupGetsEveryEvent(t promise) {
 	for _, name := range []string{"orderstatus", "points", "eventlog"} {
 		g := b.Group(name, "w1")
 		l := b.Lease(g, 1)
-		es := b.Take(g, l, 10)
+		es := b.Take(l, 10)
 		if got := eventIDs(es); !slices.Equal(got, events) {
 			t.Fatalf("%s took %v", name, got)
 		}
-		b.Settle(g, l, streams.Settlement{Done: ids(es)})
+		b.Settle(l, streams.Settlement{Done: ids(es)})
 	}
 	if n := len(b.Entries()); n != 5 {
 		t.Fatalf("%d entries after all groups settled", n)
@@ -106,17 +107,17 @@ func takeIsBounded(t promise) {
 	}
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	if es := b.Take(g, l, 0); len(es) != 0 {
+	if es := b.Take(l, 0); len(es) != 0 {
 		t.Fatalf("none asked for, %d taken", len(es))
 	}
-	if es := b.Take(g, l, 1); len(es) != 1 {
+	if es := b.Take(l, 1); len(es) != 1 {
 		t.Fatalf("one asked for, %d taken", len(es))
 	}
 	// The size is known now: 64 KiB hold 4 of them.
-	if es := b.Take(g, l, 100); len(es) < 2 || len(es) > 4 {
+	if es := b.Take(l, 100); len(es) < 2 || len(es) > 4 {
 		t.Fatalf("%d taken", len(es))
 	}
-	if back, err := g.Backlog(t.Context(), l, "", 100); err != nil || len(back) < 2 || len(back) > 4 {
+	if back, err := l.Backlog(t.Context(), "", 100); err != nil || len(back) < 2 || len(back) > 4 {
 		t.Fatalf("%d in the backlog, %v", len(back), err)
 	}
 }
@@ -126,13 +127,13 @@ func backlogIsPagedAndMovesNothing(t promise) {
 	events := b.AppendTo(0, 20)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	b.Take(g, l, 20)
+	b.Take(l, 20)
 	for range 2 {
-		if got := eventIDs(b.Backlog(g, l)); !slices.Equal(got, events) {
+		if got := eventIDs(b.Backlog(l)); !slices.Equal(got, events) {
 			t.Fatalf("backlog %v", got)
 		}
 	}
-	es, err := g.Backlog(t.Context(), l, "", 3)
+	es, err := l.Backlog(t.Context(), "", 3)
 	if err != nil || !slices.Equal(eventIDs(es), events[:3]) {
 		t.Fatalf("first page: %v, %v", eventIDs(es), err)
 	}
@@ -149,14 +150,16 @@ func goneEntriesAreShown(t promise) {
 	b.AppendTo(0, 3)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 10)
-	if _, err := g.Charge(t.Context(), l, ids(es)); err != nil {
-		t.Fatal(err)
+	es := b.Take(l, 10)
+	var s streams.Settlement
+	for _, e := range es {
+		s.Counts = append(s.Counts, streams.Count{EntryID: e.ID, Attempts: 1})
 	}
+	b.Settle(l, s)
 	if err := b.Write.XDel(t.Context(), b.Layout.Events(0), es[1].ID).Err(); err != nil {
 		t.Fatal(err)
 	}
-	back := b.Backlog(g, l)
+	back := b.Backlog(l)
 	if !slices.Equal(ids(back), ids(es)) {
 		t.Fatalf("backlog %v, taken %v", ids(back), ids(es))
 	}
@@ -165,7 +168,7 @@ func goneEntriesAreShown(t promise) {
 			t.Fatalf("entry %d: %+v", i, e)
 		}
 	}
-	b.Settle(g, l, streams.Settlement{Done: ids(back)})
+	b.Settle(l, streams.Settlement{Done: ids(back)})
 	if p := b.Pending("points", 0); len(p) != 0 {
 		t.Fatalf("pending %v", p)
 	}
@@ -176,8 +179,8 @@ func goneEntriesOfOthersAreCounted(t promise) {
 	events := b.AppendTo(0, 3)
 	dead := b.Group("points", "w1")
 	old := b.Lease(dead, 0)
-	es := b.Take(dead, old, 10)
-	if err := dead.Release(t.Context(), old); err != nil {
+	es := b.Take(old, 10)
+	if err := old.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Write.XDel(t.Context(), b.Layout.Events(0), es[0].ID).Err(); err != nil {
@@ -185,10 +188,10 @@ func goneEntriesOfOthersAreCounted(t promise) {
 	}
 	g := b.Group("points", "w2")
 	l := b.Lease(g, 0)
-	if err := g.Adopt(t.Context(), l); err != nil {
+	if err := l.Adopt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := eventIDs(b.Backlog(g, l)); !slices.Equal(got, events[1:]) {
+	if got := eventIDs(b.Backlog(l)); !slices.Equal(got, events[1:]) {
 		t.Fatalf("backlog %v", got)
 	}
 	if n := b.Metric("paybell_streams_group_lost_total", "points"); n != 1 {
@@ -207,14 +210,14 @@ func unreadableEntriesAreShown(t promise) {
 	events := b.AppendTo(0, 1)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 10)
+	es := b.Take(l, 10)
 	if len(es) != 2 || es[0].Err == nil || es[0].Gone || es[1].Err != nil || es[1].Record.Event.ID != events[0] {
 		t.Fatalf("taken %+v", es)
 	}
 	if !errors.Is(es[0].Err, event.ErrRecord) {
 		t.Fatalf("err = %v", es[0].Err)
 	}
-	b.Settle(g, l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[0].ID, Reason: "unreadable", Error: es[0].Err.Error()}}})
+	b.Settle(l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[0].ID, Reason: "unreadable", Error: es[0].Err.Error()}}})
 	m, err := b.Write.XRange(t.Context(), b.Layout.Dead(0, "points"), "-", "+").Result()
 	if err != nil || len(m) != 1 || m[0].Values["hello"] != "world" {
 		t.Fatalf("the dead letter keeps the fields as they were: %v, %v", m, err)
@@ -235,14 +238,14 @@ func foreignConsumersStrandNothing(t promise) {
 	}).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if got := eventIDs(b.Take(g, l, 10)); !slices.Equal(got, events[2:]) {
+	if got := eventIDs(b.Take(l, 10)); !slices.Equal(got, events[2:]) {
 		t.Fatalf("took %v", got)
 	}
 	var got []string
 	Eventually(t, "the operator's entries come back", func() bool {
 		l = b.Lease(g, 0)
 		now = now.Add(time.Second)
-		es, err := g.Take(t.Context(), l, 1)
+		es, err := l.Take(t.Context(), 1)
 		if err != nil && !errors.Is(err, streams.ErrLeaseLost) { // a busy machine was too late
 			t.Fatal(err)
 		}
@@ -253,8 +256,8 @@ func foreignConsumersStrandNothing(t promise) {
 		t.Fatalf("took over %v, want %v", got, events[:2])
 	}
 	// What lies before them is no news.
-	first := ids(b.Backlog(g, l))[0]
-	b.restful(t, "after an old id", func(ctx context.Context) error { return g.Wait(ctx, 0, first) })
+	first := ids(b.Backlog(l))[0]
+	b.restful(t, "after an old id", func(ctx context.Context) error { return l.Wait(ctx, first) })
 }
 
 func waitWakesForNews(t promise) {
@@ -264,18 +267,18 @@ func waitWakesForNews(t promise) {
 	l := b.Lease(g, 0)
 	// With something to take it returns at once.
 	now := time.Now()
-	if err := g.Wait(t.Context(), 0, ""); err != nil || time.Since(now) > time.Second {
+	if err := l.Wait(t.Context(), ""); err != nil || time.Since(now) > time.Second {
 		t.Fatalf("%v after %v", err, time.Since(now))
 	}
-	es := b.Take(g, l, 10)
-	b.Settle(g, l, streams.Settlement{Done: ids(es)})
-	b.Take(g, l, 10)
+	es := b.Take(l, 10)
+	b.Settle(l, streams.Settlement{Done: ids(es)})
+	b.Take(l, 10)
 	// The old entries are no reason to wake, whatever "after" says.
-	b.restful(t, "with all of it settled", func(ctx context.Context) error { return g.Wait(ctx, 0, "") })
+	b.restful(t, "with all of it settled", func(ctx context.Context) error { return l.Wait(ctx, "") })
 	woke := make(chan error, 1)
 	go func() {
 		for {
-			if err := g.Wait(t.Context(), 0, ""); err != nil {
+			if err := l.Wait(t.Context(), ""); err != nil {
 				woke <- err
 				return
 			}
@@ -295,15 +298,15 @@ func waitWakesForNews(t promise) {
 	}
 	// One that knows nothing yet learns from an empty Take what is old.
 	other := b.Group("points", "w2")
-	if err := g.Release(t.Context(), l); err != nil {
+	if err := l.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	l = b.Lease(other, 0)
-	b.Take(other, l, 10)
-	if es := b.Take(other, l, 10); len(es) != 0 {
+	b.Take(l, 10)
+	if es := b.Take(l, 10); len(es) != 0 {
 		t.Fatalf("took %d", len(es))
 	}
-	b.restful(t, "for one that is new", func(ctx context.Context) error { return other.Wait(ctx, 0, "") })
+	b.restful(t, "for one that is new", func(ctx context.Context) error { return l.Wait(ctx, "") })
 }
 
 // restful fails the test if waiting where there is no news returns again and
@@ -325,13 +328,18 @@ func (b *Bench) restful(t promise, when string, wait func(context.Context) error
 
 func waitEndsWithItsContext(t promise) {
 	b := New(t, t.addr, func(o *streams.Options) { o.Block = 3 * time.Second })
-	g := b.Group("points", "w1")
+	feed := streams.NewFeed(b.Read, b.Layout, b.Options.Block)
+	g, err := streams.NewGroup(b.Write, feed, b.Layout, "points", "w1", b.Options.Group(), slog.New(slog.DiscardHandler), b.Reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := b.Lease(g, 0)
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		start := time.Now()
-		err := g.Wait(ctx, 0, "")
+		err := l.Wait(ctx, "")
 		for err == nil { // it may look up now and then
-			err = g.Wait(ctx, 0, "")
+			err = l.Wait(ctx, "")
 		}
 		cancel()
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > time.Second {
@@ -346,7 +354,7 @@ func waitEndsWithItsContext(t promise) {
 	if err := b.Read.Close(); err != nil {
 		t.Fatal(err)
 	}
-	g.Close()
+	feed.Close()
 	if time.Since(start) > 2*time.Second {
 		t.Fatalf("the read outlived its client by %v", time.Since(start))
 	}

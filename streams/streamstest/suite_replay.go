@@ -33,9 +33,9 @@ func replayReachesItsGroupAlone(t promise) {
 	b.AppendTo(0, 2)
 	g, other := b.Group("points", "w1"), b.Group("eventlog", "w1")
 	l, ol := b.Lease(g, 0), b.Lease(other, 0)
-	es := b.Take(g, l, 10)
-	b.Settle(other, ol, streams.Settlement{Done: ids(b.Take(other, ol, 10))})
-	b.Settle(g, l, streams.Settlement{
+	es := b.Take(l, 10)
+	b.Settle(ol, streams.Settlement{Done: ids(b.Take(ol, 10))})
+	b.Settle(l, streams.Settlement{
 		Done: []string{es[1].ID}, Dead: []streams.DeadLetter{{EntryID: es[0].ID, Attempts: 5, Reason: "attempts"}},
 	})
 	dead := b.deadOf()
@@ -47,27 +47,27 @@ func replayReachesItsGroupAlone(t promise) {
 	if got, err = letters.Replay(t.Context(), "points", dead); err != nil || got[0].Outcome != streams.Missing {
 		t.Fatalf("again: %+v, %v", got, err)
 	}
-	ps := b.parked(g, l)
+	ps := b.parked(l)
 	if len(ps) != 1 || ps[0].ID != es[0].ID || ps[0].Wait != 0 || ps[0].Attempts != 0 || ps[0].Known != 0 || ps[0].Key != es[0].Record.Event.OrderingKey() {
 		t.Fatalf("parked %+v", ps)
 	}
 	if n := len(b.deadOf()); n != 0 {
 		t.Fatalf("%d dead letters are left", n)
 	}
-	if n := b.Write.XLen(t.Context(), b.Layout.Events(0)).Val(); n != 2 || len(b.parked(other, ol)) != 0 || len(b.Take(other, ol, 10)) != 0 {
+	if n := b.Write.XLen(t.Context(), b.Layout.Events(0)).Val(); n != 2 || len(b.parked(ol)) != 0 || len(b.Take(ol, 10)) != 0 {
 		t.Fatalf("another group hears of it, or the stream: %d entries", n)
 	}
-	if g.Replays(0) != 0 {
+	if l.Replays() != 0 {
 		t.Fatal("nothing was read since")
 	}
-	if again := b.Take(g, l, 10); len(again) != 0 || g.Replays(0) != 1 {
-		t.Fatalf("took %d, heard of %d replays", len(again), g.Replays(0))
+	if again := b.Take(l, 10); len(again) != 0 || l.Replays() != 1 {
+		t.Fatalf("took %d, heard of %d replays", len(again), l.Replays())
 	}
-	if un := b.unpack(g, l, es[0].ID); un[0].Err != nil || un[0].Record.Event.ID != es[0].Record.Event.ID || string(un[0].Record.Raw) != string(es[0].Record.Raw) {
+	if un := b.unpack(l, es[0].ID); un[0].Err != nil || un[0].Record.Event.ID != es[0].Record.Event.ID || string(un[0].Record.Raw) != string(es[0].Record.Raw) {
 		t.Fatalf("%+v", un)
 	}
-	b.Settle(g, l, streams.Settlement{Done: []string{es[0].ID}})
-	if ps := b.parked(g, l); len(ps) != 0 {
+	b.Settle(l, streams.Settlement{Done: []string{es[0].ID}})
+	if ps := b.parked(l); len(ps) != 0 {
 		t.Fatalf("parked %+v", ps)
 	}
 }
@@ -77,11 +77,11 @@ func replayOfAReplay(t promise) {
 	b.AppendTo(0, 1)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 1)
+	es := b.Take(l, 1)
 	letters := streams.NewDeadLetters(b.Write, b.Layout)
 	first := ""
 	for i := range 3 {
-		b.Settle(g, l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[0].ID, Attempts: 1, Reason: "rejected"}}})
+		b.Settle(l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[0].ID, Attempts: 1, Reason: "rejected"}}})
 		dead := b.deadOf()
 		if len(dead) != 1 {
 			t.Fatalf("round %d: dead letters %v", i, dead)
@@ -102,19 +102,19 @@ func replayOfWhatIsNoDeadLetter(t promise) {
 	b.AppendTo(0, 2)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 2)
+	es := b.Take(l, 2)
 	if err := b.Write.XDel(t.Context(), b.Layout.Events(0), es[0].ID).Err(); err != nil {
 		t.Fatal(err)
 	}
-	b.Settle(g, l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[0].ID, Reason: "crash"}, {EntryID: es[1].ID, Reason: "crash"}}})
+	b.Settle(l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[0].ID, Reason: "crash"}, {EntryID: es[1].ID, Reason: "crash"}}})
 	letters := streams.NewDeadLetters(b.Write, b.Layout)
 	dead := b.deadOf()
 	// The second one is owed again, because its group was created again.
 	if err := b.Write.XGroupDestroy(t.Context(), b.Layout.Events(0), "points").Err(); err != nil {
 		t.Fatal(err)
 	}
-	again := b.Take(g, l, 2)
-	b.park(g, l, streams.Parking{EntryID: again[0].ID})
+	again := b.Take(l, 2)
+	b.park(l, streams.Parking{EntryID: again[0].ID})
 	got, err := letters.Replay(t.Context(), "points", slices.Concat(dead, []string{"1-1-1"}))
 	if err != nil || len(got) != 3 || got[0].Outcome != streams.Owing || got[1].Outcome != streams.Empty || got[2].Outcome != streams.Missing {
 		t.Fatalf("%+v, %v", got, err)

@@ -16,7 +16,7 @@ var settleCases = []contract{
 	{"G7DeadLetterKeepsEverything", deadLetterKeepsEverything},
 	{"G7DeadLetterIsMadeOnce", deadLetterIsMadeOnce},
 	{"G7DeadLetterOfAGoneEntry", deadLetterOfAGoneEntry},
-	{"UnchargeTakesOneAttemptBack", unchargeTakesOneAttemptBack},
+	{"CountsAreWhatIsCharged", countsAreWhatIsCharged},
 }
 
 func settleEndsDeliveries(t promise) {
@@ -24,32 +24,25 @@ func settleEndsDeliveries(t promise) {
 	b.AppendTo(0, 4)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 10)
-	if _, err := g.Charge(t.Context(), l, ids(es)); err != nil {
-		t.Fatal(err)
-	}
+	es := b.Take(l, 10)
+	b.charge(l, "1", ids(es)...)
 	for range 2 { // settling again changes nothing
-		b.Settle(g, l, streams.Settlement{Done: []string{es[0].ID, es[2].ID}})
+		b.Settle(l, streams.Settlement{Done: []string{es[0].ID, es[2].ID}})
 		if p := b.Pending("points", 0); !slices.Equal(p, []string{es[1].ID, es[3].ID}) {
 			t.Fatalf("pending %v", p)
 		}
 	}
-	left := b.Write.HKeys(t.Context(), b.Layout.Attempts(0, "points")).Val()
-	slices.Sort(left)
-	if !slices.Equal(left, []string{es[1].ID, es[3].ID}) {
-		t.Fatalf("attempts are kept of %v", left)
-	}
 	if n := b.Metric("paybell_streams_group_settled_total", "points", "done"); n != 2 {
 		t.Fatalf("%v settled", n)
 	}
-	b.Settle(g, l, streams.Settlement{})
+	b.Settle(l, streams.Settlement{})
 }
 
 func settleOfManyEntries(t promise) {
 	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
 	// More dead letters than one call of the script takes, and more ids.
-	const dead, done, uncharge = 205, 1010, 25
-	const n = dead + done + uncharge
+	const dead, done, again = 205, 1010, 25
+	const n = dead + done + again
 	for i := range n / 124 {
 		b.Append(Records("cb"+strconv.Itoa(i), 124)...)
 	}
@@ -57,16 +50,14 @@ func settleOfManyEntries(t promise) {
 	l := b.Lease(g, 0)
 	var es []streams.Entry
 	for len(es) < n {
-		page := b.Take(g, l, 200)
+		page := b.Take(l, 200)
 		if len(page) == 0 {
 			t.Fatalf("took %d", len(es))
 		}
 		es = append(es, page...)
 	}
-	if counts, err := g.Charge(t.Context(), l, ids(es)); err != nil || len(counts) != n {
-		t.Fatalf("charged %d, %v", len(counts), err)
-	}
-	var s streams.Settlement
+	b.charge(l, "1", ids(es)...)
+	s := streams.Settlement{Ended: []string{"1"}}
 	for i, e := range es {
 		switch {
 		case i < dead:
@@ -74,15 +65,18 @@ func settleOfManyEntries(t promise) {
 		case i < dead+done:
 			s.Done = append(s.Done, e.ID)
 		default:
-			s.Uncharge = append(s.Uncharge, e.ID)
+			s.Counts = append(s.Counts, streams.Count{EntryID: e.ID, Attempts: 1})
 		}
 	}
-	b.Settle(g, l, s)
-	if got := b.Pending("points", 0); len(got) != uncharge {
+	b.Settle(l, s)
+	if got := b.Pending("points", 0); len(got) != again {
 		t.Fatalf("%d pending", len(got))
 	}
-	if left := b.Write.HLen(t.Context(), b.Layout.Attempts(0, "points")).Val(); left != 0 {
-		t.Fatalf("%d attempts left", left)
+	if left := b.Write.HLen(t.Context(), b.Layout.Attempts(0, "points")).Val(); left != again {
+		t.Fatalf("%d counts", left)
+	}
+	if left := b.Write.HLen(t.Context(), b.Layout.Runs(0, "points")).Val(); left != 0 {
+		t.Fatalf("%d runs left", left)
 	}
 	if made, err := streams.NewDeadLetters(b.Write, b.Layout).Count(t.Context(), "points"); err != nil || made != dead {
 		t.Fatalf("%d dead letters, %v", made, err)
@@ -95,9 +89,9 @@ func deadLetterKeepsEverything(t promise) {
 	b.Append(records...)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 10)
+	es := b.Take(l, 10)
 	before := time.Now().Add(-time.Minute)
-	b.Settle(g, l, streams.Settlement{
+	b.Settle(l, streams.Settlement{
 		Done: []string{es[0].ID},
 		Dead: []streams.DeadLetter{{EntryID: es[1].ID, Attempts: 5, Reason: "attempts", Error: strings.Repeat("é", 600) + "\xff"}},
 	})
@@ -133,13 +127,13 @@ func deadLetterIsMadeOnce(t promise) {
 	b.AppendTo(0, 2)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 10)
-	b.Settle(g, l, streams.Settlement{Done: []string{es[1].ID}})
+	es := b.Take(l, 10)
+	b.Settle(l, streams.Settlement{Done: []string{es[1].ID}})
 	s := streams.Settlement{Dead: []streams.DeadLetter{
 		{EntryID: es[0].ID, Reason: "rejected"}, {EntryID: es[1].ID, Reason: "rejected"}, {EntryID: es[0].ID, Reason: "rejected"},
 	}}
 	for range 2 { // the answer was lost, and it is sent again
-		b.Settle(g, l, s)
+		b.Settle(l, s)
 	}
 	if n := b.Write.XLen(t.Context(), b.Layout.Dead(0, "points")).Val(); n != 1 {
 		t.Fatalf("%d dead letters of one entry that is owed", n)
@@ -154,11 +148,11 @@ func deadLetterOfAGoneEntry(t promise) {
 	b.AppendTo(0, 1)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 10)
+	es := b.Take(l, 10)
 	if err := b.Write.XDel(t.Context(), b.Layout.Events(0), es[0].ID).Err(); err != nil {
 		t.Fatal(err)
 	}
-	b.Settle(g, l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[0].ID, Attempts: 1, Reason: "crash"}}})
+	b.Settle(l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[0].ID, Attempts: 1, Reason: "crash"}}})
 	page, err := streams.NewDeadLetters(b.Write, b.Layout).List(t.Context(), "points", streams.DeadLetterQuery{})
 	if err != nil || len(page.DeadLetters) != 1 || page.DeadLetters[0].EntryID != es[0].ID || page.DeadLetters[0].Record.Event.ID != "" {
 		t.Fatalf("%+v, %v", page, err)
@@ -168,26 +162,27 @@ func deadLetterOfAGoneEntry(t promise) {
 	}
 }
 
-func unchargeTakesOneAttemptBack(t promise) {
+func countsAreWhatIsCharged(t promise) {
 	b := New(t, t.addr)
 	b.AppendTo(0, 3)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 10)
-	charge := func(want ...int) {
+	es := b.Take(l, 10)
+	counts := func(want ...int) {
 		t.Helper()
-		counts, err := g.Charge(t.Context(), l, ids(es))
-		if err != nil || !slices.Equal(counts, want) {
-			t.Fatalf("charged %v, %v; want %v", counts, err, want)
+		var got []int
+		for _, e := range b.Backlog(l) {
+			got = append(got, e.Attempts)
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("attempts %v, want %v", got, want)
 		}
 	}
-	charge(1, 1, 1)
-	charge(2, 2, 2)
-	b.Settle(g, l, streams.Settlement{Done: []string{es[0].ID}, Uncharge: []string{es[1].ID}})
-	charge(1, 2, 3)
-	// It never goes below nothing.
-	for range 3 {
-		b.Settle(g, l, streams.Settlement{Uncharge: []string{es[0].ID}})
+	s := streams.Settlement{Counts: []streams.Count{{EntryID: es[1].ID, Attempts: 2}, {EntryID: es[2].ID, Attempts: 1}}}
+	for range 2 { // settling again changes nothing
+		b.Settle(l, s)
+		counts(0, 2, 1)
 	}
-	charge(1, 3, 4)
+	b.Settle(l, streams.Settlement{Done: []string{es[0].ID}, Counts: []streams.Count{{EntryID: es[2].ID}}})
+	counts(2, 0)
 }

@@ -96,11 +96,11 @@ func trimTakesWhatEveryGroupIsDoneWith(t promise) {
 	trim := b.Trimmer([]string{"points"}, []string{"shipping"})
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	mine := ids(b.Take(g, l, 7))
+	mine := ids(b.Take(l, 7))
 	theirs := b.Subscriber("shipping", 5)
 	b.Trim(trim)
 	b.holds(t, 10) // all is pending
-	b.Settle(g, l, streams.Settlement{Done: mine})
+	b.Settle(l, streams.Settlement{Done: mine})
 	b.Trim(trim)
 	b.holds(t, 10) // one group is done, the other is not
 	b.Ack("shipping", theirs[0], theirs[1], theirs[3])
@@ -115,7 +115,7 @@ func trimTakesWhatEveryGroupIsDoneWith(t promise) {
 	b.Ack("shipping", b.Subscriber("shipping", 10)...)
 	b.Trim(trim)
 	b.holds(t, 3) // whichever group is behind
-	b.Settle(g, l, streams.Settlement{Done: ids(b.Take(g, l, 10))})
+	b.Settle(l, streams.Settlement{Done: ids(b.Take(l, 10))})
 	b.Trim(trim)
 	b.holds(t, 0)
 	if got := b.Metric("paybell_streams_trim_lost_total", "points"); got != 0 {
@@ -123,7 +123,7 @@ func trimTakesWhatEveryGroupIsDoneWith(t promise) {
 	}
 	// An empty stream is where the next entry is found.
 	ids := b.AppendTo(0, 1)
-	if got := eventIDs(b.Take(g, l, 1)); len(got) != 1 || got[0] != ids[0] {
+	if got := eventIDs(b.Take(l, 1)); len(got) != 1 || got[0] != ids[0] {
 		t.Fatalf("took %v of %v", got, ids)
 	}
 }
@@ -142,7 +142,7 @@ func unreadEventsAreNotEaten(t promise) {
 	}
 	// Nor are they while an undeclared group is overtaken.
 	b.Subscriber("visitor", 1)
-	b.Settle(g, l, streams.Settlement{Done: ids(b.Take(g, l, 100))})
+	b.Settle(l, streams.Settlement{Done: ids(b.Take(l, 100))})
 	b.Trim(trim)
 	b.holds(t, 200)
 }
@@ -155,7 +155,7 @@ func declaredGroupIsProtected(t promise) {
 	}
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	b.Settle(g, l, streams.Settlement{Done: ids(b.Take(g, l, 5))})
+	b.Settle(l, streams.Settlement{Done: ids(b.Take(l, 5))})
 	b.Trim(trim)
 	b.holds(t, 5)
 	b.Ack("shipping", b.Subscriber("shipping", 5)...)
@@ -168,7 +168,7 @@ func lostGroupIsCreatedAgain(t promise) {
 	trim := b.Trimmer([]string{"points"}, []string{"shipping"})
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	b.Settle(g, l, streams.Settlement{Done: ids(b.Take(g, l, 5))})
+	b.Settle(l, streams.Settlement{Done: ids(b.Take(l, 5))})
 	b.Ack("shipping", b.Subscriber("shipping", 2)...)
 	if err := b.Write.XGroupDestroy(t.Context(), b.Layout.Events(0), "shipping").Err(); err != nil {
 		t.Fatal(err)
@@ -188,7 +188,7 @@ func undeclaredGroupIsKept(t promise) {
 	b := single(t, n)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	b.Settle(g, l, streams.Settlement{Done: ids(b.Take(g, l, n))})
+	b.Settle(l, streams.Settlement{Done: ids(b.Take(l, n))})
 	b.Ack("visitor", b.Subscriber("visitor", 1)...)
 	keep := func(r streams.RetentionOptions) streams.Trimmed {
 		return b.Trim(b.Trimmer([]string{"points"}, nil, func(o *streams.TrimOptions) { o.Retention = r }))
@@ -211,7 +211,7 @@ func undeclaredGroupIsKept(t promise) {
 	// One that has settled everything cannot be overtaken.
 	b.AppendTo(0, 1)
 	b.Ack("visitor", b.Subscriber("visitor", 10)...)
-	b.Settle(g, l, streams.Settlement{Done: ids(b.Take(g, l, 10))})
+	b.Settle(l, streams.Settlement{Done: ids(b.Take(l, 10))})
 	b.AppendTo(0, 1)
 	if got := keep(streams.RetentionOptions{Bytes: 1, Age: time.Millisecond}); len(got.Overtaken) != 0 || got.Left == 0 {
 		t.Fatalf("%+v", got)
@@ -227,7 +227,7 @@ func oneTrimmedPendingEntryStopsNothing(t promise) {
 	b.Trim(trim)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	b.Settle(g, l, streams.Settlement{Done: ids(b.Take(g, l, 10))})
+	b.Settle(l, streams.Settlement{Done: ids(b.Take(l, 10))})
 	theirs := b.Subscriber("shipping", 10)
 	b.Ack("shipping", theirs[1:4]...)
 	b.Ack("shipping", theirs[6:]...)

@@ -33,11 +33,13 @@ func statsTellHowFarEveryGroupIs(t promise) {
 		t.Fatal(err)
 	}
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 6)
-	if _, err := g.Charge(t.Context(), l, ids(es[:3])); err != nil {
-		t.Fatal(err)
-	}
-	b.Settle(g, l, streams.Settlement{Done: []string{es[0].ID}, Dead: []streams.DeadLetter{{EntryID: es[5].ID, Reason: "rejected"}}})
+	es := b.Take(l, 6)
+	b.charge(l, "1", ids(es[:3])...)
+	b.Settle(l, streams.Settlement{
+		Done: []string{es[0].ID}, Ended: []string{"1"}, Counts: []streams.Count{{EntryID: es[1].ID, Attempts: 1}},
+	})
+	b.charge(l, "2", es[2].ID)
+	b.Settle(l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[5].ID, Reason: "rejected"}}})
 	// A subscriber's own group, which nobody declared.
 	if err := b.Write.XGroupCreate(t.Context(), b.Layout.Events(0), "billing", "0").Err(); err != nil {
 		t.Fatal(err)
@@ -72,7 +74,7 @@ func statsTellHowFarEveryGroupIs(t promise) {
 	if report, err = stats.Read(t.Context()); err != nil || report.Groups[1].Lag != 8 {
 		t.Fatalf("lag %d after a deletion, %v", report.Groups[1].Lag, err)
 	}
-	b.Take(g, l, 10)
+	b.Take(l, 10)
 	if report, err = stats.Read(t.Context()); err != nil || report.Groups[1].Partitions[0].Lag != 0 {
 		t.Fatalf("lag %d at the end, %v", report.Groups[1].Partitions[0].Lag, err)
 	}
@@ -83,9 +85,9 @@ func statsShowWhatIsParkedAndLost(t promise) {
 	b.AppendTo(0, 5)
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
-	es := b.Take(g, l, 3)
-	b.park(g, l, streams.Parking{EntryID: es[0].ID, Wait: time.Hour})
-	b.Settle(g, l, streams.Settlement{Gone: ids(es[1:2])})
+	es := b.Take(l, 3)
+	b.park(l, streams.Parking{EntryID: es[0].ID, Wait: time.Hour})
+	b.Settle(l, streams.Settlement{Gone: ids(es[1:2])})
 	if err := b.Write.HSet(t.Context(), b.Layout.Trim(0), "lost:points", 2, "overtaken:points", 3).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -137,8 +139,8 @@ func (b *Bench) deadLetters(n int) {
 		for i := range b.Layout.Partitions() {
 			b.AppendTo(i, 1)
 			l := b.Lease(g, i)
-			es := b.Take(g, l, 1)
-			b.Settle(g, l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[0].ID, Attempts: 1, Reason: "rejected"}}})
+			es := b.Take(l, 1)
+			b.Settle(l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: es[0].ID, Attempts: 1, Reason: "rejected"}}})
 		}
 	}
 }
@@ -187,12 +189,12 @@ func deadLettersAreFound(t promise) {
 	g := b.Group("points", "w1")
 	for i := range 4 {
 		l := b.Lease(g, i)
-		for _, e := range b.Take(g, l, 10) {
+		for _, e := range b.Take(l, 10) {
 			reason := "attempts"
 			if e.Record.Event.Account == "alipay-main" {
 				reason = "rejected"
 			}
-			b.Settle(g, l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: e.ID, Reason: reason}}})
+			b.Settle(l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: e.ID, Reason: reason}}})
 		}
 	}
 	letters := streams.NewDeadLetters(b.Write, b.Layout)

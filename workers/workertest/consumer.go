@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/paybell/paybell/streams"
@@ -45,17 +46,30 @@ func (c *Consumer) do(call Call, effect func() error) error {
 	return err
 }
 
+// lease is a partition in the hands of a consumer.
+type lease struct {
+	c         *Consumer
+	partition int
+	epoch     int64
+}
+
 // fenced runs one call for the owner of a partition.
-func (c *Consumer) fenced(call Call, l streams.Lease, effect func(p *part) error) error {
-	call.Partition = l.Partition
-	return c.do(call, func() error {
-		p := c.g.parts[l.Partition]
-		if p.owner != c.name || p.lease != l || !p.until.After(c.g.now()) {
+func (l *lease) fenced(call Call, effect func(p *part) error) error {
+	call.Partition = l.partition
+	return l.c.do(call, func() error {
+		p := l.c.g.parts[l.partition]
+		if p.owner != l.c.name || p.epoch != l.epoch || !p.until.After(l.c.g.now()) {
 			return streams.ErrLeaseLost
 		}
 		return effect(p)
 	})
 }
+
+// Partition implements workers.Lease.
+func (l *lease) Partition() int { return l.partition }
+
+// Epoch implements workers.Lease.
+func (l *lease) Epoch() int64 { return l.epoch }
 
 // Name implements workers.Log.
 func (c *Consumer) Name() string { return c.g.name }
@@ -99,7 +113,7 @@ func (c *Consumer) Leave(context.Context) error {
 }
 
 // Acquire implements workers.Log.
-func (c *Consumer) Acquire(_ context.Context, partition int) (l streams.Lease, ok bool, err error) {
+func (c *Consumer) Acquire(_ context.Context, partition int) (l workers.Lease, ok bool, err error) {
 	err = c.do(Call{Op: "Acquire", Partition: partition}, func() error {
 		p, now := c.g.parts[partition], c.g.now()
 		held := p.until.After(now)
@@ -107,45 +121,69 @@ func (c *Consumer) Acquire(_ context.Context, partition int) (l streams.Lease, o
 			return nil
 		}
 		if !held {
+			p.inherit(c.name)
 			c.g.epoch++
-			p.owner, p.lease = c.name, streams.Lease{Partition: partition, Epoch: c.g.epoch}
+			p.owner, p.epoch = c.name, c.g.epoch
 		}
 		p.until = now.Add(c.g.ttl)
-		l, ok = p.lease, true
+		l, ok = &lease{c, partition, p.epoch}, true
 		return nil
 	})
 	return l, ok && err == nil, err
 }
 
-// Release implements workers.Log.
-func (c *Consumer) Release(_ context.Context, l streams.Lease) error {
-	return c.fenced(Call{Op: "Release"}, l, func(p *part) error {
+// inherit charges what was running to what is still owed of it, unless its owner lives.
+func (p *part) inherit(owner string) {
+	for run, ids := range p.runs {
+		if !strings.HasPrefix(run, owner+"/") {
+			for _, id := range ids {
+				if p.owes(id) {
+					p.attempts[id]++
+				}
+			}
+		}
+	}
+	clear(p.runs)
+}
+
+// Renew implements workers.Lease.
+func (l *lease) Renew(context.Context) error {
+	return l.fenced(Call{Op: "Renew"}, func(p *part) error {
+		p.until = l.c.g.now().Add(l.c.g.ttl)
+		return nil
+	})
+}
+
+// Release implements workers.Lease.
+func (l *lease) Release(context.Context) error {
+	return l.fenced(Call{Op: "Release"}, func(p *part) error {
 		p.until = time.Time{}
 		return nil
 	})
 }
 
-// Surpass implements workers.Log.
-func (c *Consumer) Surpass(_ int, epoch int64) {
+// Surpass implements workers.Lease.
+func (l *lease) Surpass(epoch int64) {
+	c := l.c
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
 	c.g.epoch = max(c.g.epoch, epoch)
 }
 
-// Adopt implements workers.Log.
-func (c *Consumer) Adopt(_ context.Context, l streams.Lease) error {
-	return c.fenced(Call{Op: "Adopt"}, l, func(p *part) error {
+// Adopt implements workers.Lease.
+func (l *lease) Adopt(context.Context) error {
+	return l.fenced(Call{Op: "Adopt"}, func(p *part) error {
 		for id := range p.pending {
-			p.pending[id] = c.name
+			p.pending[id] = l.c.name
 		}
 		return nil
 	})
 }
 
-// Backlog implements workers.Log.
-func (c *Consumer) Backlog(_ context.Context, l streams.Lease, after string, limit int) (es []streams.Entry, err error) {
-	err = c.fenced(Call{Op: "Backlog"}, l, func(p *part) error {
-		if c.g.missing {
+// Backlog implements workers.Lease.
+func (l *lease) Backlog(_ context.Context, after string, limit int) (es []streams.Entry, err error) {
+	err = l.fenced(Call{Op: "Backlog"}, func(p *part) error {
+		if l.c.g.missing {
 			return errNoGroup
 		}
 		from := 0
@@ -153,7 +191,7 @@ func (c *Consumer) Backlog(_ context.Context, l streams.Lease, after string, lim
 			from = p.place[after] + 1
 		}
 		for _, e := range p.entries[from:p.next] {
-			if len(es) < limit && p.pending[e.ID] == c.name {
+			if len(es) < limit && p.pending[e.ID] == l.c.name {
 				e.Attempts = p.attempts[e.ID]
 				es = append(es, e)
 			}
@@ -166,13 +204,13 @@ func (c *Consumer) Backlog(_ context.Context, l streams.Lease, after string, lim
 	return es, nil
 }
 
-// Take implements workers.Log.
-func (c *Consumer) Take(_ context.Context, l streams.Lease, limit int) (es []streams.Entry, err error) {
-	err = c.fenced(Call{Op: "Take"}, l, func(p *part) error {
-		c.g.missing = false
+// Take implements workers.Lease.
+func (l *lease) Take(_ context.Context, limit int) (es []streams.Entry, err error) {
+	err = l.fenced(Call{Op: "Take"}, func(p *part) error {
+		l.c.g.missing = false
 		for ; p.next < len(p.entries) && len(es) < limit; p.next++ {
 			if e := p.entries[p.next]; !e.Gone {
-				p.pending[e.ID] = c.name
+				p.pending[e.ID] = l.c.name
 				es = append(es, e)
 			}
 		}
@@ -184,8 +222,9 @@ func (c *Consumer) Take(_ context.Context, l streams.Lease, limit int) (es []str
 	return es, nil
 }
 
-// Wait implements workers.Log.
-func (c *Consumer) Wait(ctx context.Context, partition int, _ string) error {
+// Wait implements workers.Lease.
+func (l *lease) Wait(ctx context.Context, _ string) error {
+	c, partition := l.c, l.partition
 	var news chan struct{}
 	err := c.do(Call{Op: "Wait", Partition: partition}, func() error {
 		if p := c.g.parts[partition]; p.next >= len(p.entries) {
@@ -208,40 +247,41 @@ func (c *Consumer) Wait(ctx context.Context, partition int, _ string) error {
 	}
 }
 
-// Charge implements workers.Log.
-func (c *Consumer) Charge(_ context.Context, l streams.Lease, ids []string) (counts []int, err error) {
-	err = c.fenced(Call{Op: "Charge", IDs: slices.Clone(ids)}, l, func(p *part) error {
-		counts = make([]int, len(ids))
-		for i, id := range ids {
-			p.attempts[id]++
-			counts[i] = p.attempts[id]
+// Charge implements workers.Lease.
+func (l *lease) Charge(_ context.Context, runs []streams.Run) error {
+	var ids []string
+	for _, r := range runs {
+		ids = append(ids, r.IDs...)
+	}
+	return l.fenced(Call{Op: "Charge", IDs: ids}, func(p *part) error {
+		for _, r := range runs {
+			p.runs[l.c.name+"/"+r.Name] = slices.Clone(r.IDs)
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return counts, nil
 }
 
-// Settle implements workers.Log.
-func (c *Consumer) Settle(_ context.Context, l streams.Lease, s streams.Settlement) error {
-	return c.fenced(Call{Op: "Settle", Settlement: s}, l, func(p *part) error {
+// Settle implements workers.Lease.
+func (l *lease) Settle(_ context.Context, s streams.Settlement) error {
+	return l.fenced(Call{Op: "Settle", Settlement: s}, func(p *part) error {
 		for _, id := range slices.Concat(s.Done, s.Gone) {
 			p.ack(id)
 		}
 		for _, d := range s.Dead {
 			if p.owes(d.EntryID) {
-				d.ID = fmt.Sprintf("%d-%d", l.Partition, len(p.dead)+1)
-				d.Consumer = c.name
+				d.ID = fmt.Sprintf("%d-%d", l.partition, len(p.dead)+1)
+				d.Consumer = l.c.name
 				p.dead = append(p.dead, d)
 			}
 			p.ack(d.EntryID)
 		}
-		for _, id := range s.Uncharge {
-			if p.attempts[id]--; p.attempts[id] <= 0 {
-				delete(p.attempts, id)
+		for _, count := range s.Counts {
+			if p.attempts[count.EntryID] = count.Attempts; count.Attempts == 0 {
+				delete(p.attempts, count.EntryID)
 			}
+		}
+		for _, name := range s.Ended {
+			delete(p.runs, l.c.name+"/"+name)
 		}
 		return nil
 	})

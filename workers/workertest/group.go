@@ -38,9 +38,11 @@ type part struct {
 	parked   map[string]parked
 	replays  int64
 	owner    string
-	lease    streams.Lease
-	until    time.Time
-	news     chan struct{}
+	epoch    int64
+	// runs are what the owner is running, by owner and name.
+	runs  map[string][]string
+	until time.Time
+	news  chan struct{}
 }
 
 // parked is a delivery that is kept outside the stream.
@@ -74,7 +76,7 @@ func NewGroup(name string, partitions int, ttl time.Duration, now func() time.Ti
 	for range partitions {
 		g.parts = append(g.parts, &part{
 			place: make(map[string]int), pending: make(map[string]string), attempts: make(map[string]int),
-			settled: make(map[string]int), parked: make(map[string]parked), news: make(chan struct{}),
+			runs: make(map[string][]string), settled: make(map[string]int), parked: make(map[string]parked), news: make(chan struct{}),
 		})
 	}
 	return g
@@ -179,8 +181,9 @@ func (g *Group) Steal(partition int, owner string) {
 	defer g.mu.Unlock()
 	g.epoch++
 	p := g.parts[partition]
+	p.inherit(owner)
 	p.owner, p.until = owner, g.now().Add(g.ttl)
-	p.lease = streams.Lease{Partition: partition, Epoch: g.epoch}
+	p.epoch = g.epoch
 }
 
 // Owners are the owners of the partitions, "" where there is none.
@@ -229,11 +232,19 @@ func (g *Group) sum(of func(*part) int) int {
 	return n
 }
 
-// Attempts is how many attempts are charged to an entry that is not settled.
+// Attempts is how many attempts are charged to an entry that is not settled, one that runs
+// now included.
 func (g *Group) Attempts(id string) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.of(id).attempts[id]
+	p := g.of(id)
+	n := p.attempts[id]
+	for _, ids := range p.runs {
+		if slices.Contains(ids, id) {
+			n++
+		}
+	}
+	return n
 }
 
 // Settled is how often an entry was acknowledged: 0 or 1 unless it was delivered

@@ -10,10 +10,10 @@ import (
 	"github.com/paybell/paybell/streams"
 )
 
-// Park implements workers.Log.
-func (c *Consumer) Park(_ context.Context, l streams.Lease, ps []streams.Parking) (without []string, err error) {
-	err = c.fenced(Call{Op: "Park", Parkings: slices.Clone(ps)}, l, func(p *part) error {
-		now := c.g.now()
+// Park implements workers.Lease.
+func (l *lease) Park(_ context.Context, ps []streams.Parking) (without []string, err error) {
+	err = l.fenced(Call{Op: "Park", Parkings: slices.Clone(ps)}, func(p *part) error {
+		now := l.c.g.now()
 		for _, want := range ps {
 			k, kept := p.parked[want.EntryID]
 			_, pending := p.pending[want.EntryID]
@@ -40,13 +40,13 @@ func (c *Consumer) Park(_ context.Context, l streams.Lease, ps []streams.Parking
 	return without, nil
 }
 
-// Parked implements workers.Log.
-func (c *Consumer) Parked(_ context.Context, l streams.Lease, first, limit int) (out []streams.Parked, err error) {
-	err = c.fenced(Call{Op: "Parked"}, l, func(p *part) error {
+// Parked implements workers.Lease.
+func (l *lease) Parked(_ context.Context, first, limit int) (out []streams.Parked, err error) {
+	err = l.fenced(Call{Op: "Parked"}, func(p *part) error {
 		all := slices.SortedFunc(maps.Values(p.parked), func(a, b parked) int {
 			return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.entry.ID, b.entry.ID))
 		})
-		now := c.g.now()
+		now := l.c.g.now()
 		for _, k := range all[min(first, len(all)):min(first+limit, len(all))] {
 			out = append(out, streams.Parked{
 				ID: k.entry.ID, Key: k.entry.Record.Event.OrderingKey(), Wait: max(0, k.due.Sub(now)),
@@ -61,18 +61,18 @@ func (c *Consumer) Parked(_ context.Context, l streams.Lease, first, limit int) 
 	return out, nil
 }
 
-// Replays implements workers.Log.
-func (c *Consumer) Replays(partition int) int64 {
-	c.g.mu.Lock()
-	defer c.g.mu.Unlock()
-	return c.g.parts[partition].replays
+// Replays implements workers.Lease.
+func (l *lease) Replays() int64 {
+	l.c.g.mu.Lock()
+	defer l.c.g.mu.Unlock()
+	return l.c.g.parts[l.partition].replays
 }
 
-// Unpack implements workers.Log.
-func (c *Consumer) Unpack(_ context.Context, l streams.Lease, ids []string) (es []streams.Entry, err error) {
-	err = c.fenced(Call{Op: "Unpack", IDs: slices.Clone(ids)}, l, func(p *part) error {
+// Unpack implements workers.Lease.
+func (l *lease) Unpack(_ context.Context, ids []string) (es []streams.Entry, err error) {
+	err = l.fenced(Call{Op: "Unpack", IDs: slices.Clone(ids)}, func(p *part) error {
 		for _, id := range ids {
-			e := streams.Entry{ID: id, Partition: l.Partition, Gone: true}
+			e := streams.Entry{ID: id, Partition: l.partition, Gone: true}
 			if k, ok := p.parked[id]; ok {
 				e = k.entry
 				e.Attempts = p.attempts[id]

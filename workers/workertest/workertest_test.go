@@ -90,7 +90,7 @@ func TestGroupGivesAPartitionToOneOwnerAtATime(t *testing.T) {
 	g := workertest.NewGroup("g", 1, time.Minute, c.now)
 	one, two := g.Consumer("one"), g.Consumer("two")
 	ids := g.Append(workertest.Record("a1", "A"), workertest.Record("a2", "A"), workertest.Record("a3", "A"))
-	acquire := func(c *workertest.Consumer) (streams.Lease, bool) {
+	acquire := func(c *workertest.Consumer) (workers.Lease, bool) {
 		t.Helper()
 		l, ok, err := c.Acquire(t.Context(), 0)
 		if err != nil {
@@ -102,44 +102,44 @@ func TestGroupGivesAPartitionToOneOwnerAtATime(t *testing.T) {
 	if _, ok := acquire(two); ok {
 		t.Fatal("two owners")
 	}
-	if es, err := one.Take(t.Context(), first, 2); len(es) != 2 || err != nil {
+	if es, err := first.Take(t.Context(), 2); len(es) != 2 || err != nil {
 		t.Fatalf("taken %d %v", len(es), err)
 	}
-	if counts, err := one.Charge(t.Context(), first, ids[:2]); fmt.Sprint(counts) != "[1 1]" || err != nil {
-		t.Fatalf("charged %v %v", counts, err)
+	if err := first.Charge(t.Context(), []streams.Run{{Name: "1", IDs: ids[:2]}}); err != nil || g.Attempts(ids[1]) != 1 {
+		t.Fatalf("charged %d %v", g.Attempts(ids[1]), err)
 	}
 	c.Time = c.Add(30 * time.Second)
-	if again, ok := acquire(one); !ok || again != first {
+	if again, ok := acquire(one); !ok || again.Epoch() != first.Epoch() {
 		t.Fatalf("renewed %v %v, want %v", again, ok, first)
 	}
 	c.Time = c.Add(61 * time.Second)
 	second, ok := acquire(two)
-	if !ok || second.Epoch <= first.Epoch {
+	if !ok || second.Epoch() <= first.Epoch() {
 		t.Fatalf("second lease %v %v after %v", second, ok, first)
 	}
 	settle := streams.Settlement{Done: ids[:1]}
-	if err := one.Settle(t.Context(), first, settle); !errors.Is(err, streams.ErrLeaseLost) {
+	if err := first.Settle(t.Context(), settle); !errors.Is(err, streams.ErrLeaseLost) {
 		t.Errorf("the old owner settles: %v", err)
 	}
-	if _, err := one.Take(t.Context(), first, 1); !errors.Is(err, streams.ErrLeaseLost) {
+	if _, err := first.Take(t.Context(), 1); !errors.Is(err, streams.ErrLeaseLost) {
 		t.Errorf("the old owner takes: %v", err)
 	}
 	if err := two.Ensure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := two.Adopt(t.Context(), second); err != nil {
+	if err := second.Adopt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	es, err := two.Backlog(t.Context(), second, "", 10)
+	es, err := second.Backlog(t.Context(), "", 10)
 	if err != nil || len(es) != 2 || es[0].ID != ids[0] || es[0].Attempts != 1 {
 		t.Fatalf("backlog %v %v", es, err)
 	}
-	if rest, err := two.Backlog(t.Context(), second, es[0].ID, 10); len(rest) != 1 || err != nil {
+	if rest, err := second.Backlog(t.Context(), es[0].ID, 10); len(rest) != 1 || err != nil {
 		t.Errorf("backlog after the first: %d %v", len(rest), err)
 	}
-	settle.Dead, settle.Uncharge = []streams.DeadLetter{{EntryID: ids[1]}}, nil
+	settle.Dead = []streams.DeadLetter{{EntryID: ids[1]}}
 	for range 2 { // Settling again changes nothing.
-		if err := two.Settle(t.Context(), second, settle); err != nil {
+		if err := second.Settle(t.Context(), settle); err != nil {
 			t.Fatal(err)
 		}
 	}

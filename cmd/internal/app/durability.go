@@ -14,7 +14,6 @@ import (
 // not to start: callbacks go to the journal or get their retryable reply, and it is
 // asked again.
 func (a *App) watchDurability(ctx context.Context) error {
-	a.cfg.Streams.Writer.Connections = a.cfg.Streams.WriterConnections()
 	answered, err := ask(ctx, a.durability, a.redis, a.cfg.Streams, a.log)
 	if err != nil {
 		return err

@@ -98,15 +98,19 @@ func (a *App) enabledGroups() []group {
 // buildGroups makes a pool of the enabled groups.
 func (a *App) buildGroups(store *effects.Store) error {
 	enabled := a.enabledGroups()
-	readers, err := streams.NewReadClient(a.cfg.Streams, len(enabled)*a.layout.Partitions())
+	reader, err := streams.NewReadClient(a.cfg.Streams)
 	if err != nil {
 		return err
 	}
-	a.closeLast("redis readers", readers.Close)
+	feed := streams.NewFeed(reader, a.layout, a.cfg.Streams.Block)
+	a.closeLast("redis reader", func() error {
+		defer feed.Close() // its waits end with the client
+		return reader.Close()
+	})
 	pool := workers.NewPool(a.log, a.reg, time.Now)
 	a.pool = pool
 	for _, g := range enabled {
-		log, err := streams.NewGroup(a.redis, readers, a.layout, g.name, a.cfg.Instance, a.cfg.Streams.Group(), a.log, a.reg)
+		log, err := streams.NewGroup(a.redis, feed, a.layout, g.name, a.cfg.Instance, a.cfg.Streams.Group(), a.log, a.reg)
 		if err != nil {
 			return err
 		}
@@ -114,7 +118,7 @@ func (a *App) buildGroups(store *effects.Store) error {
 		if err != nil {
 			return fmt.Errorf("group %s: %w", g.name, err)
 		}
-		if err := pool.AddBatch(a.seams.log(log), a.seams.handler(h), g.options); err != nil {
+		if err := pool.AddBatch(a.seams.log(workers.On(log)), a.seams.handler(h), g.options); err != nil {
 			return err
 		}
 	}

@@ -35,9 +35,7 @@ func DrainJournal(ctx context.Context, cfg *configs.Config, log *slog.Logger, pr
 	if _, err := ask(ctx, watch, rdb, cfg.Streams, log); err != nil {
 		return err
 	}
-	writing := cfg.Streams.Writer
-	writing.Connections = cfg.Streams.WriterConnections()
-	writer := streams.NewWriter(rdb, layout, writing, reg)
+	writer := streams.NewWriter(rdb, layout, cfg.Streams.Writer, reg)
 	writer.Guard(watch.Err)
 	o := cfg.Journal
 	o.Mode = gateway.JournalFallback // whatever its gateway's was, it is to be emptied

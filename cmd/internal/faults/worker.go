@@ -4,6 +4,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -29,7 +30,7 @@ type log struct {
 
 // belief is a lease, and since when it was not confirmed.
 type belief struct {
-	lease streams.Lease
+	lease workers.Lease
 	since time.Time
 }
 
@@ -41,92 +42,117 @@ const beliefTTL = 10 * time.Second
 const dawdle = 300 * time.Millisecond
 
 // Acquire implements workers.Log.
-func (l *log) Acquire(ctx context.Context, partition int) (streams.Lease, bool, error) {
-	lease, ok, err := l.Log.Acquire(ctx, partition)
+func (l *log) Acquire(ctx context.Context, partition int) (workers.Lease, bool, error) {
+	got, ok, err := l.Log.Acquire(ctx, partition)
+	if ok {
+		got = &lease{got, l}
+	}
 	if l.f.broken != "lease" || err != nil {
-		return lease, ok, err
+		return got, ok, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if ok {
-		l.held[partition] = belief{lease, time.Now()}
+		l.held[partition] = belief{got, time.Now()}
 	} else if was, had := l.held[partition]; had && time.Since(was.since) < beliefTTL {
 		return was.lease, true, nil
 	}
-	return lease, ok, nil
+	return got, ok, nil
 }
 
-// Release implements workers.Log.
-func (l *log) Release(ctx context.Context, lease streams.Lease) error {
-	l.mu.Lock()
-	delete(l.held, lease.Partition)
-	l.mu.Unlock()
-	return l.Log.Release(ctx, lease)
+type lease struct {
+	workers.Lease
+	log *log
 }
 
-// Adopt implements workers.Log.
-func (l *log) Adopt(ctx context.Context, lease streams.Lease) error {
-	err := l.Log.Adopt(ctx, lease)
+// Renew implements workers.Lease.
+func (l *lease) Renew(ctx context.Context) error {
+	err := l.Lease.Renew(ctx)
+	if l.log.f.broken != "lease" {
+		return err
+	}
+	l.log.mu.Lock()
+	defer l.log.mu.Unlock()
+	was, had := l.log.held[l.Partition()]
 	if err == nil {
-		l.f.pass(Adopted)
+		l.log.held[l.Partition()] = belief{l, time.Now()}
+	} else if had && errors.Is(err, streams.ErrLeaseLost) && time.Since(was.since) < beliefTTL {
+		return nil
 	}
 	return err
 }
 
-// Take implements workers.Log.
-func (l *log) Take(ctx context.Context, lease streams.Lease, limit int) ([]streams.Entry, error) {
-	es, err := l.Log.Take(ctx, lease, limit)
+// Release implements workers.Lease.
+func (l *lease) Release(ctx context.Context) error {
+	l.log.mu.Lock()
+	delete(l.log.held, l.Partition())
+	l.log.mu.Unlock()
+	return l.Lease.Release(ctx)
+}
+
+// Adopt implements workers.Lease.
+func (l *lease) Adopt(ctx context.Context) error {
+	err := l.Lease.Adopt(ctx)
+	if err == nil {
+		l.log.f.pass(Adopted)
+	}
+	return err
+}
+
+// Take implements workers.Lease.
+func (l *lease) Take(ctx context.Context, limit int) ([]streams.Entry, error) {
+	es, err := l.Lease.Take(ctx, limit)
 	if err != nil || len(es) == 0 {
 		return es, err
 	}
-	if l.f.broken == "ack" {
+	if l.log.f.broken == "ack" {
 		ids := make([]string, len(es))
 		for i := range es {
 			ids[i] = es[i].ID
 		}
-		if err := l.Log.Settle(ctx, lease, streams.Settlement{Done: ids}); err != nil {
+		if err := l.Lease.Settle(ctx, streams.Settlement{Done: ids}); err != nil {
 			return nil, err
 		}
 	}
-	l.f.pass(Taken)
+	l.log.f.pass(Taken)
 	return es, nil
 }
 
-// Charge implements workers.Log.
-func (l *log) Charge(ctx context.Context, lease streams.Lease, ids []string) ([]int, error) {
-	counts, err := l.Log.Charge(ctx, lease, ids)
+// Charge implements workers.Lease.
+func (l *lease) Charge(ctx context.Context, runs []streams.Run) error {
+	err := l.Lease.Charge(ctx, runs)
 	if err == nil {
-		l.f.pass(Charged)
+		l.log.f.pass(Charged)
 	}
-	return counts, err
+	return err
 }
 
-// Settle implements workers.Log.
-func (l *log) Settle(ctx context.Context, lease streams.Lease, s streams.Settlement) error {
-	err := l.Log.Settle(ctx, lease, s)
+// Settle implements workers.Lease.
+func (l *lease) Settle(ctx context.Context, s streams.Settlement) error {
+	err := l.Lease.Settle(ctx, s)
 	if err == nil {
-		l.f.pass(Settled)
+		l.log.f.pass(Settled)
 		if len(s.Dead) > 0 {
-			l.f.pass(Dead)
+			l.log.f.pass(Dead)
 		}
 	}
 	return err
 }
 
-// Park implements workers.Log.
-func (l *log) Park(ctx context.Context, lease streams.Lease, ps []streams.Parking) ([]string, error) {
-	without, err := l.Log.Park(ctx, lease, ps)
+// Park implements workers.Lease.
+func (l *lease) Park(ctx context.Context, ps []streams.Parking) ([]string, error) {
+	without, err := l.Lease.Park(ctx, ps)
 	if err == nil {
-		l.f.pass(Parked)
+		l.log.f.pass(Parked)
 	}
 	return without, err
 }
 
-// Unpack implements workers.Log.
-func (l *log) Unpack(ctx context.Context, lease streams.Lease, ids []string) ([]streams.Entry, error) {
-	es, err := l.Log.Unpack(ctx, lease, ids)
+// Unpack implements workers.Lease.
+func (l *lease) Unpack(ctx context.Context, ids []string) ([]streams.Entry, error) {
+	es, err := l.Lease.Unpack(ctx, ids)
 	if err == nil {
-		l.f.pass(Unpacked)
+		l.log.f.pass(Unpacked)
 	}
 	return es, err
 }

@@ -1,8 +1,8 @@
 -- Adds an entry unless its event was added before, in one step.
 -- KEYS: events, then the ring of buckets that hold the marks (see dedup.go), then
 --       ledger.
--- ARGV: mark (digest and facts), width of a bucket in ms, window in ms, 1 for an
---       undecodable event and 0 for any other, field, value, ...
+-- ARGV: mark (digest and facts), width of a bucket in ms, window in ms,
+--       field, value, ...
 -- Answers 1 new, 2 duplicate, 3 conflict (other facts under the same event ID).
 local digest, facts = string.sub(ARGV[1], 1, 12), string.sub(ARGV[1], 13)
 local size = #ARGV[1]
@@ -61,13 +61,11 @@ end
 -- behind all that can be refused: a script that ends in the middle is not taken back,
 -- and an entry without its mark would be added again by every resend.
 redis.call('HINCRBY', KEYS[#KEYS], 'appended', 1)
-local added = redis.pcall('XADD', KEYS[1], '*', unpack(ARGV, 5))
+local added = redis.pcall('XADD', KEYS[1], '*', unpack(ARGV, 4))
 if type(added) == 'table' and added.err then
   redis.call('HINCRBY', KEYS[#KEYS], 'appended', -1)
   return added
 end
--- By pcall: an error here would leave the entry without its mark.
-if ARGV[4] == '1' then redis.pcall('HINCRBY', KEYS[#KEYS], 'undecodable', 1) end
 
 if stale then redis.call('UNLINK', here) end
 marks = marks + 1

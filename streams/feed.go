@@ -1,0 +1,515 @@
+package streams
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/paybell/paybell/streams/event"
+)
+
+// Feed reads the streams for the groups of one process. An entry is fetched and decoded
+// once, however many groups it is delivered to, and a single command waits for the
+// entries of all partitions. It moves nothing: what it has read is delivered by the
+// fenced script of a Lease. It is safe for concurrent use.
+type Feed struct {
+	rdb    Client
+	layout Layout
+	block  time.Duration
+
+	mu    sync.Mutex
+	parts []feedPart
+	reads sync.WaitGroup
+	// closed ends the pauses between reads.
+	closed chan struct{}
+	close  sync.Once
+}
+
+// feedPart is one stream, as far as it is known.
+type feedPart struct {
+	stretches []*stretch // the one used last at the end
+	// tail is the last entry that was seen, where the wait for more goes on; "" where
+	// nothing is known.
+	tail string
+	// covered: a blocked read includes it. wanted is when somebody last waited for it,
+	// ahead how many entries were read since.
+	covered bool
+	wanted  time.Time
+	ahead   int
+	news    *news
+	// entryBytes is about how large an entry is.
+	entryBytes int
+	// pause is how long to wait where waiting inside the server does not pay.
+	pause time.Duration
+}
+
+// news is told once: there is something to read, or err.
+type news struct {
+	told chan struct{}
+	err  error
+}
+
+// stretch is entries that stand one after another in a stream.
+type stretch struct {
+	after   position // of the entry before the first
+	entries []fed
+	bytes   int
+}
+
+// fed is an entry that was read. err says why its fields are no record.
+type fed struct {
+	id     string
+	at     position
+	record event.Record
+	err    error
+	bytes  int
+}
+
+const (
+	// feedBytes bounds what is kept of all partitions, in bytes of entries, and
+	// stretchesKept in how many places of one stream groups may read side by side.
+	feedBytes     = 8 << 20
+	stretchesKept = 4
+	// feedAhead is how many entries of a partition are read that nobody has asked for.
+	feedAhead = 256
+	// feedGather is how long the first wait lets others join it.
+	feedGather = 5 * time.Millisecond
+	// feedEvery is the least time between two waits: entries that come close together
+	// are read together, and one that comes alone is read at once.
+	feedEvery = 5 * time.Millisecond
+	// feedPage is how many entries of a partition one wait brings.
+	feedPage = 128
+)
+
+// NewFeed returns the feed of a process. The caller closes the client, which ends every
+// wait, and then the Feed.
+func NewFeed(rdb Client, layout Layout, block time.Duration) *Feed {
+	return &Feed{rdb: rdb, layout: layout, block: block, parts: make([]feedPart, layout.Partitions()), closed: make(chan struct{})}
+}
+
+// Close waits for reads that nobody waits for any more; they end within the block time,
+// or at once when the client is closed before.
+func (f *Feed) Close() {
+	f.close.Do(func() { close(f.closed) })
+	f.reads.Wait()
+}
+
+// after returns at most max entries that follow an entry, of about maxBytes.
+func (f *Feed) after(ctx context.Context, partition int, id string, max, maxBytes int) ([]fed, error) {
+	from, ok := parseID(id)
+	if !ok {
+		return nil, fmt.Errorf("streams: %q is no entry id", id)
+	}
+	f.mu.Lock()
+	p := &f.parts[partition]
+	p.ahead = 0
+	out := p.find(from)
+	f.mu.Unlock()
+	if len(out) > 0 {
+		return cutBytes(out, max, maxBytes), nil
+	}
+	cmd := redis.NewSliceCmd(ctx, "xrange", f.layout.Events(partition), nextID(id), "+", "count", f.count(partition, max, maxBytes))
+	_ = f.rdb.Process(ctx, cmd) // the command keeps its error
+	list, err := cmd.Result()
+	if err != nil {
+		return nil, unavailable("streams: read entries", err)
+	}
+	read := parseEntries(list)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(read) == 0 {
+		// What was seen beyond it is not there: the stream is another one.
+		if tail, ok := parseID(p.tail); !ok || from.less(tail) {
+			p.tail = id
+		}
+		return nil, nil
+	}
+	p.keep(from, read, feedBytes/len(f.parts))
+	p.tail = laterID(p.tail, read[len(read)-1].id)
+	p.pause = 0
+	return cutBytes(read, max, maxBytes), nil
+}
+
+// entries returns those of the entries that the stream has now, by id. ids rise.
+func (f *Feed) entries(ctx context.Context, partition int, ids []string) (map[string]fed, error) {
+	out := make(map[string]fed, len(ids))
+	missing := func() []string {
+		return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { _, ok := out[id]; return ok })
+	}
+	// They mostly stand together; those that do not are asked for one by one.
+	key, left := f.layout.Events(partition), missing()
+	if len(left) == 0 {
+		return out, nil
+	}
+	cmds := []*redis.SliceCmd{redis.NewSliceCmd(ctx, "xrange", key, left[0], left[len(left)-1], "count", len(left))}
+	for {
+		pipe := f.rdb.Pipeline()
+		for _, cmd := range cmds {
+			_ = pipe.Process(ctx, cmd) // it only queues
+		}
+		_, _ = pipe.Exec(ctx) // says what the first failed command says; all are looked at
+		for _, cmd := range cmds {
+			list, err := cmd.Result()
+			if err != nil {
+				return nil, unavailable("streams: read entries", err)
+			}
+			read, bytes := parseEntries(list), 0
+			for i := range read {
+				out[read[i].id] = read[i]
+				bytes += read[i].bytes
+			}
+			f.learn(partition, bytes, len(read))
+		}
+		if len(cmds) > 1 || len(left) == 1 {
+			return out, nil
+		}
+		if left = missing(); len(left) == 0 {
+			return out, nil
+		}
+		cmds = cmds[:0]
+		for _, id := range left {
+			cmds = append(cmds, redis.NewSliceCmd(ctx, "xrange", key, id, id))
+		}
+	}
+}
+
+// find returns what is known to follow an entry; mu is held.
+func (p *feedPart) find(from position) []fed {
+	for i, s := range p.stretches {
+		if s.after.less(from) || s.after == from {
+			n := 0
+			if s.after != from {
+				n = sort.Search(len(s.entries), func(i int) bool { return !s.entries[i].at.less(from) })
+				if n == len(s.entries) || s.entries[n].at != from {
+					continue
+				}
+				n++
+			}
+			if n == len(s.entries) {
+				continue
+			}
+			last := len(p.stretches) - 1
+			p.stretches[i], p.stretches[last] = p.stretches[last], s
+			return s.entries[n:len(s.entries):len(s.entries)]
+		}
+	}
+	return nil
+}
+
+// keep keeps entries that follow from; mu is held.
+func (p *feedPart) keep(from position, read []fed, bound int) {
+	bytes := 0
+	for i := range read {
+		bytes += read[i].bytes
+	}
+	p.learn(bytes, len(read))
+	var s *stretch
+	for _, known := range p.stretches {
+		if n := len(known.entries); n > 0 && known.entries[n-1].at == from {
+			s = known
+		}
+	}
+	if s == nil {
+		if len(p.stretches) == stretchesKept {
+			p.stretches = append(p.stretches[:0], p.stretches[1:]...)
+		}
+		s = &stretch{after: from}
+		p.stretches = append(p.stretches, s)
+	}
+	s.entries, s.bytes = append(s.entries, read...), s.bytes+bytes
+	n := 0
+	for n < len(s.entries)-len(read) && s.bytes > bound {
+		s.bytes -= s.entries[n].bytes
+		n++
+	}
+	if n > 0 {
+		s.after = s.entries[n-1].at
+		// The array is another's, too: a reader may still hold a part of it.
+		s.entries = append(make([]fed, 0, 2*(len(s.entries)-n)), s.entries[n:]...)
+	}
+}
+
+// learn remembers how large entries are; mu is held. Growth counts at once, because it
+// is what the bound is for; shrinking slowly.
+func (p *feedPart) learn(bytes, entries int) {
+	if entries > 0 {
+		size := bytes / entries
+		p.entryBytes = max(size, (3*p.entryBytes+size)/4)
+	}
+}
+
+func (f *Feed) learn(partition, bytes, entries int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.parts[partition].learn(bytes, entries)
+}
+
+// count lowers limit so that about that many bytes come.
+func (f *Feed) count(partition, limit, bytes int) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if size := f.parts[partition].entryBytes; bytes > 0 && size > 0 {
+		limit = min(limit, bytes/size)
+	}
+	return max(1, limit)
+}
+
+// forget drops what is known of a stream.
+func (f *Feed) forget(partition int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := &f.parts[partition]
+	p.stretches, p.tail = nil, ""
+}
+
+// wait returns when the stream may have entries after id, after the block time, or when
+// ctx ends. With poll it asks from time to time instead of waiting inside the server: the
+// embedded engine wakes every blocked reader for every command, and each then walks its
+// whole stream.
+func (f *Feed) wait(ctx context.Context, partition int, id string, poll bool) error {
+	if id == "" {
+		id = "0-0"
+	}
+	from, _ := parseID(id) // entry ids are Redis's own
+	f.mu.Lock()
+	p := &f.parts[partition]
+	p.wanted, p.ahead = time.Now(), 0
+	if tail, ok := parseID(p.tail); ok && from.less(tail) {
+		f.mu.Unlock()
+		return nil
+	}
+	p.tail = id
+	if p.news == nil {
+		p.news = &news{told: make(chan struct{})}
+	}
+	n := p.news
+	if !p.covered {
+		p.covered = true
+		f.reads.Go(func() { f.read(context.WithoutCancel(ctx), partition, poll) })
+	}
+	f.mu.Unlock()
+	timer := time.NewTimer(f.block)
+	defer timer.Stop()
+	select {
+	case <-n.told:
+		return n.err
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Pauses of an engine that is not waited inside of.
+const (
+	pauseLeast = 10 * time.Millisecond
+	pauseMost  = 250 * time.Millisecond
+)
+
+// read waits for entries of a partition, and of all others that are wanted when it
+// begins, for as long as any of them is.
+func (f *Feed) read(ctx context.Context, first int, poll bool) {
+	f.pause(feedGather)
+	partitions := f.cover(first)
+	var pause time.Duration
+	for len(partitions) > 0 {
+		started := time.Now()
+		found, err := f.blockedRead(ctx, partitions, poll)
+		if redis.HasErrorPrefix(err, "WRONGTYPE") && len(partitions) > 1 {
+			// Somebody overwrote one of the streams; it must not hold up the others.
+			for _, i := range partitions[1:] {
+				f.reads.Go(func() { f.alone(ctx, i, poll) })
+			}
+			partitions = partitions[:1]
+			continue
+		}
+		if partitions = f.tell(partitions, found, err); err != nil {
+			return
+		}
+		switch {
+		case !poll:
+			pause = feedEvery - time.Since(started)
+		case len(found) > 0:
+			pause = pauseLeast
+		default:
+			pause = min(max(pauseLeast, 2*pause), pauseMost)
+		}
+		f.pause(pause)
+	}
+}
+
+// pause waits, or until the feed is closed.
+func (f *Feed) pause(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-f.closed:
+	}
+}
+
+// alone is read for a partition of a stream that may be none.
+func (f *Feed) alone(ctx context.Context, partition int, poll bool) {
+	partitions := []int{partition}
+	for len(partitions) > 0 {
+		found, err := f.blockedRead(ctx, partitions, poll)
+		if partitions = f.tell(partitions, found, err); err != nil {
+			return
+		}
+		f.pause(feedEvery)
+	}
+}
+
+// cover returns first and every other partition that is wanted and not covered, which
+// they are from now on.
+func (f *Feed) cover(first int) []int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := []int{first}
+	for i := range f.parts {
+		if p := &f.parts[i]; !p.covered && p.news != nil {
+			p.covered = true
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// tell hands out what one read has found, and returns which partitions to go on with.
+func (f *Feed) tell(partitions []int, found map[int][]fed, err error) []int {
+	if err != nil {
+		err = unavailable("streams: wait for entries", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	on := partitions[:0]
+	for _, i := range partitions {
+		p := &f.parts[i]
+		if read := found[i]; len(read) > 0 {
+			from, _ := parseID(p.tail) // as in wait
+			// Where it was forgotten meanwhile, nobody knows what these follow.
+			if p.tail != "" && from.less(read[0].at) {
+				p.keep(from, read, feedBytes/len(f.parts))
+				p.tail = read[len(read)-1].id
+				p.ahead += len(read)
+			}
+		}
+		if p.news != nil && (err != nil || len(found[i]) > 0) {
+			p.news.err = err
+			close(p.news.told)
+			p.news = nil
+		}
+		if err == nil && p.tail != "" && p.ahead < feedAhead && time.Since(p.wanted) < 2*f.block {
+			on = append(on, i)
+		} else {
+			p.covered = false
+			if p.news != nil { // whoever waits looks for himself
+				close(p.news.told)
+				p.news = nil
+			}
+		}
+	}
+	return on
+}
+
+// blockedRead is one XREAD of the partitions, from where each was seen last.
+func (f *Feed) blockedRead(ctx context.Context, partitions []int, poll bool) (map[int][]fed, error) {
+	args := make([]any, 0, 6+2*len(partitions))
+	args = append(args, "xread", "count", feedPage)
+	if !poll {
+		args = append(args, "block", f.block.Milliseconds())
+	}
+	args = append(args, "streams")
+	byKey := make(map[string]int, len(partitions))
+	for _, i := range partitions {
+		key := f.layout.Events(i)
+		byKey[key] = i
+		args = append(args, key)
+	}
+	f.mu.Lock()
+	for _, i := range partitions {
+		tail := f.parts[i].tail
+		if tail == "" {
+			tail = "$"
+		}
+		args = append(args, tail)
+	}
+	f.mu.Unlock()
+	cmd := redis.NewCmd(ctx, args...)
+	if !poll {
+		cmd.SetFirstKeyPos(5)
+	}
+	_ = f.rdb.Process(ctx, cmd) // the command keeps its error
+	reply, err := cmd.Result()
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[int][]fed, len(partitions))
+	each := func(key, entries any) {
+		name, _ := key.(string)    // a key is text
+		list, _ := entries.([]any) // entries are a list
+		if i, ok := byKey[name]; ok {
+			found[i] = parseEntries(list)
+		}
+	}
+	switch reply := reply.(type) { // by the version of the protocol
+	case map[any]any:
+		for key, entries := range reply {
+			each(key, entries)
+		}
+	case []any:
+		for _, v := range reply {
+			if pair, ok := v.([]any); ok && len(pair) == 2 {
+				each(pair[0], pair[1])
+			}
+		}
+	}
+	return found, nil
+}
+
+// parseEntries decodes the entries of an answer; what is none is left out.
+func parseEntries(list []any) []fed {
+	out := make([]fed, 0, len(list))
+	for _, v := range list {
+		pair, ok := v.([]any)
+		if !ok || len(pair) != 2 {
+			continue
+		}
+		var e fed
+		e.id, _ = pair[0].(string) // an id is always text
+		if e.at, ok = parseID(e.id); !ok {
+			continue
+		}
+		fields, _ := pair[1].([]any) // no fields are no record
+		e.bytes = size(fields)
+		if e.record, e.err = event.ParseRecordValues(fields); e.err != nil {
+			e.record = event.Record{}
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// cutBytes cuts entries to at most limit, of about that many bytes and one at least.
+func cutBytes(es []fed, limit, bytes int) []fed {
+	n, sum := 0, 0
+	for n < min(limit, len(es)) {
+		if sum += es[n].bytes; n > 0 && bytes > 0 && sum > bytes {
+			break
+		}
+		n++
+	}
+	return es[:n:n]
+}

@@ -1,0 +1,215 @@
+package workers
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// roundEvery is the least time between two rounds, unless one would be full. A delivery
+// that comes alone runs at once; those that come close together, in whatever partitions,
+// share one call, and what a call costs by itself is paid once for all of them.
+const roundEvery = 25 * time.Millisecond
+
+// roundsAtOnce is how many rounds may gather or run at once, if each is full.
+const roundsAtOnce = 2
+
+// rounds makes the calls of a group's BatchHandler. Each is one round over the partitions
+// that this process owns: those that have something to run, or to read, are given a seat,
+// and each answers it with a run, or with none.
+type rounds struct {
+	group *group
+
+	mu sync.Mutex
+	// wanting are partitions without a seat, with how much they have ready; seated are
+	// those that have one, until they have answered it.
+	wanting map[*partition]int
+	seated  map[*partition]struct{}
+	// open is how many rounds gather or run, opened when the last one began.
+	open   int
+	opened time.Time
+	timer  *time.Timer
+}
+
+// seat is a partition's place in a round.
+type seat struct {
+	round *round
+	// limit is how many deliveries it may bring.
+	limit int
+}
+
+// round is one call of the handler while it is put together.
+type round struct {
+	rounds *rounds
+	mu     sync.Mutex
+	// empty is how many seats were not answered yet.
+	empty int
+	call  call
+}
+
+func newRounds(g *group) *rounds {
+	return &rounds{group: g, wanting: make(map[*partition]int), seated: make(map[*partition]struct{})}
+}
+
+// want asks for a seat in the next round.
+func (rs *rounds) want(p *partition, ready int) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if _, has := rs.seated[p]; has {
+		return
+	}
+	rs.wanting[p] = ready
+	rs.tryOpen()
+}
+
+// leave takes the wish back; a seat that was given already has to be answered.
+func (rs *rounds) leave(p *partition) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	delete(rs.wanting, p)
+}
+
+// ended makes room for the next round; after one in which nothing ran it need not wait.
+func (rs *rounds) ended(idle bool) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	rs.open--
+	if idle {
+		rs.opened = time.Time{}
+	}
+	rs.tryOpen()
+}
+
+// due opens a round that had to wait for its time.
+func (rs *rounds) due() {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	rs.timer = nil
+	rs.tryOpen()
+}
+
+// tryOpen opens a round if it is time for one; mu is held.
+func (rs *rounds) tryOpen() {
+	if len(rs.wanting) == 0 {
+		return
+	}
+	batch := rs.group.perRun
+	ready := 0
+	for _, n := range rs.wanting {
+		ready += n
+	}
+	full := ready >= batch
+	if rs.open > 0 && (!full || rs.open >= roundsAtOnce) {
+		return
+	}
+	if wait := rs.opened.Add(roundEvery).Sub(rs.group.now()); !full && wait > 0 {
+		if rs.timer == nil {
+			rs.timer = time.AfterFunc(wait, rs.due)
+		}
+		return
+	}
+	rs.open++
+	rs.opened = rs.group.now()
+	r := &round{rounds: rs, empty: len(rs.wanting)}
+	// Each has an equal share, and those that have more ready what others leave. How much
+	// one has that has yet to read nobody knows: it has its share.
+	share := max(1, batch/len(rs.wanting))
+	left := batch
+	for _, n := range rs.wanting {
+		if n > 0 {
+			left -= min(n, share)
+		} else {
+			left -= share
+		}
+	}
+	for p, n := range rs.wanting {
+		limit := share
+		if more := min(n-share, left); more > 0 {
+			limit += more
+			left -= more
+		}
+		rs.seated[p] = struct{}{}
+		p.seats <- seat{r, limit}
+	}
+	clear(rs.wanting)
+}
+
+// answered takes note that a partition may want another seat.
+func (rs *rounds) answered(p *partition) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	delete(rs.seated, p)
+}
+
+// join answers a seat; r is nil where there is nothing to run. The last answer begins
+// the call.
+func (r *round) join(p *partition, run *run) {
+	r.rounds.answered(p)
+	r.mu.Lock()
+	if run != nil {
+		r.call.add(p, run)
+	}
+	r.empty--
+	last := r.empty == 0
+	r.mu.Unlock()
+	if !last {
+		return
+	}
+	if len(r.call.runs) == 0 {
+		r.rounds.ended(true)
+		return
+	}
+	go func() {
+		defer r.rounds.ended(false) // also where the handler ends the goroutine
+		r.rounds.group.attempt(&r.call)
+	}()
+}
+
+// call is one call of the handler, with the runs of one or several partitions.
+type call struct {
+	runs  []*run
+	parts []*partition
+	ds    []Delivery
+}
+
+// outcome is what came of a call.
+type outcome struct {
+	// errs has one error a delivery, unless broken says why the whole call failed.
+	errs   []error
+	broken error
+	// overran: the attempt's time was up before it returned. cut: the context of one of
+	// the partitions ended before.
+	overran, cut bool
+	// company is how many deliveries the call had.
+	company int
+}
+
+func (c *call) add(p *partition, r *run) {
+	c.runs, c.parts = append(c.runs, r), append(c.parts, p)
+	c.ds = p.deliveries(c.ds, r)
+}
+
+// errCut ends the context of a call because one of its partitions has to end its attempts.
+var errCut = errors.New("workers: a partition of the call has ended its attempts")
+
+// context ends when the call's time is up, and as soon as any of its partitions must not
+// run any more: whoever reads its leases by the context must not act on one that is lost.
+func (c *call) context(timeout time.Duration) (context.Context, func()) {
+	if len(c.parts) == 1 {
+		return context.WithTimeout(c.parts[0].attempts, timeout)
+	}
+	ctx, cut := context.WithCancelCause(context.WithoutCancel(c.parts[0].attempts))
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	stops := make([]func() bool, len(c.parts))
+	for i, p := range c.parts {
+		stops[i] = context.AfterFunc(p.attempts, func() { cut(errCut) })
+	}
+	return ctx, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		cancel()
+		cut(nil)
+	}
+}

@@ -1,0 +1,146 @@
+package workers_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/paybell/paybell/workers"
+	"github.com/paybell/paybell/workers/workertest"
+)
+
+// sizes keeps how many deliveries, of how many partitions, each call had.
+type sizes struct {
+	mu         sync.Mutex
+	deliveries []int
+	partitions []int
+	at         []time.Time
+}
+
+func (s *sizes) note(ds []workers.Delivery) {
+	parts := make(map[int]bool)
+	for _, d := range ds {
+		parts[d.Partition] = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deliveries, s.partitions, s.at = append(s.deliveries, len(ds)), append(s.partitions, len(parts)), append(s.at, time.Now())
+}
+
+func orders(n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = fmt.Sprint("order", i)
+	}
+	return out
+}
+
+func TestRoundHoldsWhatIsReadyInAllPartitions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := workertest.NewGroup("g", 16, ttl, time.Now)
+		a, calls := newApplied(), &sizes{}
+		start(t, g.Consumer("one"), batch(func(_ context.Context, ds []workers.Delivery) []error {
+			calls.note(ds)
+			for _, d := range ds {
+				a.apply(d)
+			}
+			pass(time.Millisecond)
+			return make([]error, len(ds))
+		}), options(nil))
+		until(t, "it owns all", func() bool { return shares(g)["one"] == 16 })
+		pass(time.Minute)
+
+		// One that comes alone runs at once.
+		began := time.Now()
+		g.Append(records(1, "alone")...)
+		until(t, "the lone one is settled", func() bool { return g.Owed() == 0 })
+		if took := calls.at[0].Sub(began); took > 5*time.Millisecond {
+			t.Errorf("the lone one ran after %v", took)
+		}
+
+		// Those that come close together share calls, in whatever partitions they are.
+		calls.deliveries, calls.partitions = nil, nil
+		for _, order := range orders(200) {
+			g.Append(records(1, order)...)
+			pass(time.Millisecond)
+		}
+		until(t, "all settled", func() bool { return g.Owed() == 0 })
+		if n := len(calls.deliveries); n > 12 {
+			t.Errorf("200 deliveries within 200 ms took %d calls: %v of %v partitions", n, calls.deliveries, calls.partitions)
+		}
+	})
+}
+
+func TestRoundsOfABacklogAreFullAndRunSideBySide(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := workertest.NewGroup("g", 16, ttl, time.Now)
+		a, calls := newApplied(), &sizes{}
+		names := orders(400)
+		g.Append(records(40, names...)...)
+		running, most := 0, 0
+		var mu sync.Mutex
+		start(t, g.Consumer("one"), batch(func(_ context.Context, ds []workers.Delivery) []error {
+			mu.Lock()
+			running++
+			most = max(most, running)
+			mu.Unlock()
+			calls.note(ds)
+			for _, d := range ds {
+				a.apply(d)
+			}
+			pass(3 * time.Millisecond)
+			mu.Lock()
+			running--
+			mu.Unlock()
+			return make([]error, len(ds))
+		}), options(nil))
+		until(t, "all settled", func() bool { return g.Owed() == 0 })
+		if n := len(calls.deliveries); n > 16_000/128 {
+			t.Errorf("16,000 deliveries took %d calls", n)
+		}
+		equal(t, "calls at once", most, 2)
+		for _, order := range names[:10] {
+			equal(t, order, len(a.of(order)), 40)
+		}
+	})
+}
+
+// A partition that loses its lease ends the call; what the others brought is run again and
+// charged nothing.
+func TestLostLeaseChargesNoOtherPartitionOfTheRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := workertest.NewGroup("g", 2, ttl, time.Now)
+		a := newApplied()
+		names := orders(8)
+		first := true
+		worst := 0
+		start(t, g.Consumer("one"), batch(func(ctx context.Context, ds []workers.Delivery) []error {
+			out := make([]error, len(ds))
+			if first && len(ds) > 1 {
+				first = false
+				g.Steal(0, "another")
+				<-ctx.Done()
+				for i := range out {
+					out[i] = ctx.Err()
+				}
+				return out
+			}
+			for _, d := range ds {
+				if d.Partition == 1 {
+					worst = max(worst, d.Attempt)
+				}
+				a.apply(d)
+			}
+			return out
+		}), options(nil))
+		until(t, "it owns both", func() bool { return shares(g)["one"] == 2 })
+		g.Append(records(2, names...)...)
+		until(t, "all settled", func() bool { return g.Owed() == 0 })
+		equal(t, "attempts in the other partition", worst, 1)
+		equal(t, "the call was cut", first, false)
+		equal(t, "dead letters", len(g.Dead()), 0)
+	})
+}
