@@ -16,6 +16,7 @@ EVENTS   ?= 60000
 RATE     ?= 400
 DURATION ?= 1m
 DATABASE ?= sqlite
+SCENARIO ?= steady
 # What the fault suite draws from; 0 draws a new one.
 SEED     ?= 0
 
@@ -27,7 +28,7 @@ DEDUP_EVENTS ?= 1000000
 
 # The parts of `make test`, in order: what fails soonest comes first. Those of REST are
 # short, and run beside the faults, which wait more than they work.
-PARTS := prepare build lint race load-short soak-short beside faults-broken
+PARTS := prepare build lint race gate load-short soak-short beside faults-broken
 REST  := oracles examples readme judge
 
 .PHONY: help
@@ -80,6 +81,10 @@ unit: ## quick tests; those that need a server that is not installed skip
 race: bin/gotestsum ## all tests with -race on real servers; a skipped test fails
 	CGO_ENABLED=1 PAYBELL_REQUIRE_SERVERS=1 .ci/gotest.sh -race -p $(TESTS) -timeout 5m ./...
 
+.PHONY: gate
+gate: bin/gotestsum ## what a callback and a settled event cost in allocations, Redis commands and SQL statements: untimed, without -race
+	PAYBELL_REQUIRE_SERVERS=1 .ci/gotest.sh -count 1 -run 'Allocat|CommandsStayFew|StatementsOf|Forgeries' ./gateway ./streams ./handlers/effects ./workers
+
 .PHONY: oracles
 oracles: bin/gotestsum ## check our verifiers and signers against the providers' own SDKs
 	cd gateway/provider/oracles && npm ci --silent
@@ -98,8 +103,30 @@ fuzz: ## run every fuzz target for FUZZTIME each
 	.ci/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: ## run the benchmarks
+bench: bench-go bench-processes ## Go benchmarks, then S1 to S11 from real processes beside their limits (BENCHFLAGS; docs/performance.md)
+
+.PHONY: bench-go
+bench-go: ## the Go benchmarks alone, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+BENCH = cd loadtest && ../bin/bench -paybell ../bin/paybell
+
+.PHONY: bench-processes
+bench-processes: build bench-build ## S1 to S11 alone (BENCHFLAGS="-only S1,S5 -rounds 11 -beside PATH")
+	$(BENCH) $(BENCHFLAGS)
+
+.PHONY: bench-short
+bench-short: build bench-build ## one short round of each: that it runs and nothing is lost; it says nothing of speed
+	$(BENCH) -short
+
+.PHONY: bench-kill
+bench-kill: build bench-build ## the same with a SIGKILL in the middle of each: lost and twice must be 0
+	$(BENCH) -short -kill
+
+.PHONY: bench-build
+bench-build:
+	cd loadtest && $(GO) build -o ../bin/bench ./bench && $(GO) build -o ../bin/bench-limits ./bench/limits && \
+		$(GO) build -o ../bin/bench-noop ./bench/noop
 
 .PHONY: bench-dedup
 bench-dedup: ## Redis memory of a dedup mark, at DEDUP_EVENTS events, a million by default
@@ -119,8 +146,8 @@ cover: ## write coverage.txt and print the total
 LOAD = cd loadtest && $(GO) run . -paybell ../bin/paybell -k6 ../bin/k6
 
 .PHONY: load
-load: build bin/k6 ## RATE callbacks a second for DURATION, then count every effect (DATABASE=postgres, LOADFLAGS)
-	$(LOAD) -rate $(RATE) -duration $(DURATION) -database $(DATABASE) $(LOADFLAGS)
+load: build bin/k6 ## RATE callbacks a second for DURATION as SCENARIO says, a report, every effect counted (DATABASE=postgres, LOADFLAGS)
+	$(LOAD) -scenario $(SCENARIO) -html results/$(SCENARIO).html -rate $(RATE) -duration $(DURATION) -database $(DATABASE) $(LOADFLAGS)
 
 .PHONY: load-short
 load-short: build bin/k6 ## ten seconds on SQLite and on PostgreSQL, one with a worker killed while it drains

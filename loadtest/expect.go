@@ -12,36 +12,45 @@ var groups = []string{"orderstatus", "points", "eventlog"}
 // expected is what the accepted callbacks must have come to. Orders are numbers;
 // see callbacks.js.
 type expected struct {
-	run string
+	run, scenario string
 	// certain orders had at least one callback accepted.
 	certain map[int]bool
 	// open orders had none accepted: their callbacks may have been kept all the same.
 	open map[int]bool
 }
 
-// expect works out the orders of a run. It takes part in the agreement with
-// callbacks.js that every tenth callback is the one before again.
+// callback is what callback i of a scenario is: the order that it pays, and whether it
+// is forged. callbacks.js says the same.
+func callback(scenario string, i int) (order int, forged bool) {
+	switch {
+	case scenario == "storm":
+		return i - i%10, false
+	case scenario == "forged":
+		return i, i%10 > 0
+	case i%10 == 9: // a redelivery
+		return i - 1, false
+	}
+	return i, false
+}
+
+// expect works out the orders of a run.
 func expect(s *sent) (expected, error) {
-	if len(s.unaccepted) != s.Sent-s.Accepted {
-		return expected{}, fmt.Errorf("k6 counted %d callbacks that were not accepted and logged %d", s.Sent-s.Accepted, len(s.unaccepted))
+	if len(s.unaccepted) != s.Sent-s.Forged-s.Accepted {
+		return expected{}, fmt.Errorf("k6 counted %d callbacks that were not accepted and logged %d", s.Sent-s.Forged-s.Accepted, len(s.unaccepted))
 	}
-	failed := map[unaccepted]bool{}
+	failed := map[int]bool{}
 	for _, u := range s.unaccepted {
-		failed[unaccepted{Order: u.Order, Again: u.Again}] = true
+		failed[u.Callback] = true
 	}
-	want := expected{run: s.run, certain: map[int]bool{}, open: map[int]bool{}}
+	want := expected{run: s.run, scenario: s.scenario, certain: map[int]bool{}, open: map[int]bool{}}
 	for i := range s.Sent {
-		n, again := i, i%10 == 9
-		if again {
-			n = i - 1
-		}
-		if !failed[unaccepted{Order: n, Again: again}] {
+		if n, forged := callback(s.scenario, i); !forged && !failed[i] {
 			want.certain[n] = true
 		}
 	}
-	for u := range failed {
-		if !want.certain[u.Order] {
-			want.open[u.Order] = true
+	for i := range failed {
+		if n, _ := callback(s.scenario, i); !want.certain[n] {
+			want.open[n] = true
 		}
 	}
 	return want, nil
@@ -52,6 +61,14 @@ func cents(n int) int64 { return int64(1+n%100)*100 + 50 }
 
 // points is what order n is worth: one for every full dollar.
 func points(n int) int64 { return cents(n) / 100 }
+
+// currency is what order n is paid in.
+func (w expected) currency(n int) string {
+	if w.scenario == "mix" && n%4 >= 2 {
+		return "CNY"
+	}
+	return "USD"
+}
 
 // customer is who placed order n.
 func (w expected) customer(n int) string { return w.run + "-customer-" + strconv.Itoa(n%1000) }

@@ -1,5 +1,5 @@
 // Loadtest starts Redis, a database and paybell on free loopback ports, lets k6
-// post signed callbacks at a constant rate, waits until every group has settled,
+// post signed callbacks as a scenario says, waits until every group has settled,
 // and counts the effects in SQL against the callbacks that were accepted. It fails
 // on any difference.
 //
@@ -15,12 +15,16 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
 // plan is what a run is asked to do.
 type plan struct {
 	paybell, k6 string
+	scenario    string
+	html        string
 	rate        int
 	duration    time.Duration
 	database    string
@@ -31,10 +35,15 @@ type plan struct {
 	keep        bool
 }
 
+// scenarios are how callbacks can arrive.
+var scenarios = []string{"steady", "soak", "ramp", "burst", "storm", "mix", "forged"}
+
 func main() {
 	var p plan
 	flag.StringVar(&p.paybell, "paybell", "../bin/paybell", "paybell binary")
 	flag.StringVar(&p.k6, "k6", "../bin/k6", "k6 binary")
+	flag.StringVar(&p.scenario, "scenario", "steady", strings.Join(scenarios, ", ")+"; see callbacks.js")
+	flag.StringVar(&p.html, "html", "", "write k6's report to this file")
 	flag.IntVar(&p.rate, "rate", 200, "callbacks a second")
 	flag.DurationVar(&p.duration, "duration", 10*time.Second, "how long to send")
 	flag.StringVar(&p.database, "database", "sqlite", "where effects are kept: sqlite or postgres")
@@ -129,6 +138,17 @@ func (p *plan) check() error {
 		}
 		errs = append(errs, err)
 		*name = path
+	}
+	if !slices.Contains(scenarios, p.scenario) {
+		errs = append(errs, fmt.Errorf("-scenario %s: must be one of %s", p.scenario, strings.Join(scenarios, ", ")))
+	}
+	if p.html != "" {
+		path, err := filepath.Abs(p.html)
+		if err == nil {
+			err = os.MkdirAll(filepath.Dir(path), 0o755) //nolint:gosec // a report is for all to read
+		}
+		errs = append(errs, err)
+		p.html = path
 	}
 	if p.database != "sqlite" && p.database != "postgres" {
 		errs = append(errs, fmt.Errorf("-database %s: must be sqlite or postgres", p.database))

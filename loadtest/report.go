@@ -27,9 +27,15 @@ func (r *result) print(w io.Writer) error {
 		fmt.Fprintf(t, "%s\t"+format+"\n", append([]any{name}, args...)...)
 	}
 	s := r.sent
-	row("run", "%d callbacks/s for %s, %s, appendfsync %s", r.plan.rate, r.plan.duration, r.plan.database, r.plan.appendfsync)
+	row("run", "%s, %d callbacks/s for %s, %s, appendfsync %s", r.plan.scenario, r.plan.rate, r.plan.duration, r.plan.database, r.plan.appendfsync)
 	row("sent", "%d, of which %d redeliveries", s.Sent, s.Redeliveries)
-	row("accepted", "%d (%.2f %%), %.0f/s", s.Accepted, 100*ratio(s.Accepted, s.Sent), perSecond(s.Accepted, r.plan.duration))
+	row("accepted", "%d (%.2f %%), %.0f/s", s.Accepted, 100*ratio(s.Accepted, s.Sent-s.Forged), perSecond(s.Accepted, r.plan.duration))
+	if r.plan.scenario == "ramp" {
+		row("held", "up to %d/s of %d/s: 99 %% accepted, p99 under a second", s.Held, 10*r.plan.rate)
+	}
+	if s.Forged > 0 {
+		row("forged", "%d, none let in; reply p50 %.2f ms, that of true ones %.2f ms", s.Forged, s.RefusedP50, s.TrueP50)
+	}
 	row("reply", "p50 %.2f ms, p95 %.2f ms, p99 %.2f ms, max %.2f ms", s.P50, s.P95, s.P99, s.Max)
 	if r.plan.drain {
 		row("settled", "%d events in each of %d groups, %.0f events/s, worker killed %d times",

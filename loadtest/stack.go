@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"database/sql"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -30,9 +33,11 @@ type stack struct {
 	run                                                   string
 	redisPort, sqlPort, publicPort, adminPort, workerPort int
 	stripeSecret, standardSecret                          string
-	processes                                             []*server.Process
-	worker                                                *server.Process
-	redis                                                 *redis.Client
+	// rsaKey is the private key of Alipay and WeChat Pay (PKCS #8, base64).
+	rsaKey, apiv3 string
+	processes     []*server.Process
+	worker        *server.Process
+	redis         *redis.Client
 }
 
 var configTemplate = template.Must(template.New("paybell.yaml").Parse(`
@@ -61,6 +66,21 @@ accounts:
       secrets: [{env: PAYBELL_LOAD_STRIPE}]
       order_ref: [/data/object/metadata/order_id]
       customer_ref: /data/object/metadata/customer_id
+  alipay-load:
+    provider: alipay
+    namespace: shop
+    options:
+      app_id: "2021000000000042"
+      public_keys: ["file:{{.dir}}/public.pem"]
+      customer_ref: passback_params
+  wechat-load:
+    provider: wechatpay
+    namespace: shop
+    options:
+      mchid: "1900000042"
+      public_keys: [{id: PUB_KEY_ID_0119000000422026, key: "file:{{.dir}}/public.pem"}]
+      apiv3_keys: [{env: PAYBELL_LOAD_APIV3}]
+      customer_ref: /attach
   standard-load:
     provider: standardwebhooks
     namespace: shop
@@ -79,7 +99,7 @@ accounts:
 groups:
   points:
     award:
-      rules: {USD: {points: 1, per: "1.00"}}
+      rules: {USD: {points: 1, per: "1.00"}, CNY: {points: 1, per: "1.00"}}
 `))
 
 // start starts the servers, then paybell, and returns when it can keep a callback.
@@ -93,6 +113,9 @@ func (s *stack) start(ctx context.Context) error {
 	}
 	s.stripeSecret = "whsec_" + rand.Text()
 	s.standardSecret = "whsec_" + base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())[:32])
+	if err := s.makeRSA(); err != nil {
+		return err
+	}
 	s.run = "load" + strconv.FormatInt(time.Now().Unix(), 36)
 	if err := s.startRedis(ctx); err != nil {
 		return err
@@ -117,6 +140,24 @@ func (s *stack) start(ctx context.Context) error {
 	return err
 }
 
+// makeRSA makes the key that Alipay and WeChat Pay sign with, and WeChat Pay's APIv3 key.
+func (s *stack) makeRSA() error {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return err
+	}
+	s.rsaKey, s.apiv3 = base64.StdEncoding.EncodeToString(private), (rand.Text() + rand.Text())[:32]
+	return os.WriteFile(filepath.Join(s.dir, "public.pem"), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}), 0o600)
+}
+
 func (s *stack) writeConfig() error {
 	f, err := os.OpenFile(s.configPath(), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -134,7 +175,8 @@ func (s *stack) configPath() string { return filepath.Join(s.dir, "paybell.yaml"
 func (s *stack) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, s.paybell, append([]string{"--config", s.configPath()}, args...)...) //nolint:gosec // the operator names the binary
 	cmd.Env = append(os.Environ(),
-		"PAYBELL_LOAD_STRIPE="+s.stripeSecret, "PAYBELL_LOAD_STANDARD="+s.standardSecret, "PAYBELL_LOAD_DSN="+s.dsn())
+		"PAYBELL_LOAD_STRIPE="+s.stripeSecret, "PAYBELL_LOAD_STANDARD="+s.standardSecret,
+		"PAYBELL_LOAD_APIV3="+s.apiv3, "PAYBELL_LOAD_DSN="+s.dsn())
 	return cmd
 }
 

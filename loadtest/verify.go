@@ -203,7 +203,7 @@ func (s *stack) verify(ctx context.Context, db *sql.DB, want expected) ([]string
 			continue
 		}
 		balances[want.customer(n)] += points(n)
-		if (*o != seen{orders: 1, ledger: 1, events: 1, status: "paid", currency: "USD", captured: cents(n), points: points(n), customer: want.customer(n)}) {
+		if (*o != seen{orders: 1, ledger: 1, events: 1, status: "paid", currency: want.currency(n), captured: cents(n), points: points(n), customer: want.customer(n)}) {
 			differ("order %d: %+v", n, *o)
 		}
 	}
