@@ -13,7 +13,8 @@ import (
 )
 
 // What one script call carries at most, one record at least: while it runs, Redis
-// serves nobody else.
+// serves nobody else. 256 records of 2.2 KB were measured to take 7 ms on a busy core;
+// a call of 64 costs as much a record, but with fsync each call has a sync of its own.
 const (
 	callRecords = 256
 	callBytes   = 1 << 20
@@ -133,9 +134,6 @@ func (l *lane) build(ctx context.Context, records []*record, withText bool) {
 	}
 }
 
-// fieldNames are the arguments of append.lua that name the fields.
-var fieldNames = anys(nil, event.FieldNames())
-
 // call adds the script call that appends the records of parts. What an argument refers
 // to is the record itself, so that the many texts are not each allocated again.
 func (l *lane) call(ctx context.Context, parts []portion, withText bool) {
@@ -150,16 +148,15 @@ func (l *lane) call(ctx context.Context, parts []portion, withText bool) {
 	for _, p := range parts {
 		c.args = append(c.args, p.section.keys...)
 	}
-	c.args = append(c.args, len(parts), len(fieldNames))
-	c.args = append(c.args, fieldNames...)
+	c.args = append(c.args, len(parts))
 	for _, p := range parts {
 		c.args = append(c.args, p.section.window, len(p.records))
 		for _, r := range p.records {
-			c.args = append(c.args, r.mark[:], undecodable[r.undecodable], &r.wire.BodyName)
+			c.args = append(c.args, r.mark[:], undecodable[r.undecodable])
 			for i := range r.wire.Values {
 				c.args = append(c.args, &r.wire.Values[i])
 			}
-			c.args = append(c.args, r.wire.Body)
+			c.args = append(c.args, &r.wire.BodyName, r.wire.Body)
 		}
 		c.records = append(c.records, p.records...)
 	}

@@ -3,7 +3,6 @@ package event
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,13 +46,9 @@ const (
 	fields
 )
 
-// FieldNames returns the names of the fields that all entries have, in the order of
-// Wire.Values.
-func FieldNames() []string { return slices.Clone(names[:atBody]) }
-
 // Wire is the wire form of a record.
 type Wire struct {
-	// Values are those of FieldNames.
+	// Values are those of the fields FieldSchema to FieldEvidence, in their order.
 	Values [atBody]string
 	// BodyName is FieldRaw or FieldItem, and Body what it holds: the record's own bytes.
 	BodyName string

@@ -34,6 +34,7 @@ var appendCases = []contract{
 	{"G1NothingIsKeptOfALostServer", nothingIsKeptOfALostServer},
 	{"G1EveryRecordOfABigBatch", everyRecordOfABigBatch},
 	{"EntriesOfACallbackStandInOrder", entriesOfACallbackStandInOrder},
+	{"EntryHoldsTheFields", entryHoldsTheFields},
 	{"RawBytesSurvive", rawBytesSurvive},
 	{"ScriptsAreSentAgainWhereMissing", scriptsAreSentAgainWhereMissing},
 	{"TwoWritersOnSeveralConnections", twoWritersOnSeveralConnections},
@@ -519,6 +520,28 @@ func entriesOfACallbackStandInOrder(t promise) {
 	}
 	if len(es) != 50 {
 		t.Fatalf("%d entries", len(es))
+	}
+}
+
+// An entry is what Fields says, in its order: subscribers may rely on either.
+func entryHoldsTheFields(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
+	records := Records("A1", 2) // one with raw, one with item
+	b.Append(records...)
+	reply, err := b.Write.Do(t.Context(), "XRANGE", b.Layout.Events(0), "-", "+").Slice()
+	if err != nil || len(reply) != len(records) {
+		t.Fatalf("%d entries, %v", len(reply), err)
+	}
+	for i, r := range records {
+		want, err := r.Fields()
+		if err != nil {
+			t.Fatal(err)
+		}
+		entry, _ := reply[i].([]any)
+		got, _ := entry[1].([]any)
+		if !slices.Equal(got, want) {
+			t.Errorf("entry %d:\n got %v\nwant %v", i, got, want)
+		}
 	}
 }
 
