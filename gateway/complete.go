@@ -87,7 +87,7 @@ func (a *account) eventID(key string, sum [sha256.Size]byte, index int) string {
 func (a *account) simplify(body []byte, records []event.Record) {
 	sum := sha256.Sum256(body)
 	for i := range records {
-		if _, err := records[i].Fields(); err == nil {
+		if records[i].Event.Check() == nil {
 			continue
 		}
 		could := records[i].Event
