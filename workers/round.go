@@ -15,6 +15,10 @@ const roundEvery = 25 * time.Millisecond
 // roundsAtOnce is how many rounds may gather or run at once, if each is full.
 const roundsAtOnce = 2
 
+// roundPatience is how long a round keeps those from beginning that have no part in it: a
+// handler that hangs on one order holds up the partitions of its round, and no others.
+const roundPatience = time.Second
+
 // rounds makes the calls of a group's BatchHandler. Each is one round over the partitions
 // that this process owns: those that have something to run, or to read, are given a seat,
 // and each answers it with a run, or with none.
@@ -26,7 +30,8 @@ type rounds struct {
 	// those that have one, until they have answered it.
 	wanting map[*partition]int
 	seated  map[*partition]struct{}
-	// open is how many rounds gather or run, opened when the last one began.
+	// open is how many rounds gather or run within their patience, opened when the last
+	// one began.
 	open   int
 	opened time.Time
 	timer  *time.Timer
@@ -42,7 +47,12 @@ type seat struct {
 // round is one call of the handler while it is put together.
 type round struct {
 	rounds *rounds
-	mu     sync.Mutex
+	// patience ends with the round, or ended it for the others before; rounds.mu guards
+	// both.
+	patience *time.Timer
+	passed   bool
+
+	mu sync.Mutex
 	// empty is how many seats were not answered yet.
 	empty int
 	call  call
@@ -70,15 +80,27 @@ func (rs *rounds) leave(p *partition) {
 	delete(rs.wanting, p)
 }
 
-// ended makes room for the next round; after one in which nothing ran it need not wait.
-func (rs *rounds) ended(idle bool) {
+// pass lets others begin while the round goes on.
+func (r *round) pass() {
+	rs := r.rounds
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	rs.open--
-	if idle {
-		rs.opened = time.Time{}
+	if !r.passed {
+		r.passed = true
+		rs.open--
+		rs.tryOpen()
 	}
-	rs.tryOpen()
+}
+
+// end makes room for the next round; after one in which nothing ran it need not wait.
+func (r *round) end(idle bool) {
+	r.patience.Stop()
+	if idle {
+		r.rounds.mu.Lock()
+		r.rounds.opened = time.Time{}
+		r.rounds.mu.Unlock()
+	}
+	r.pass()
 }
 
 // due opens a round that had to wait for its time.
@@ -111,28 +133,37 @@ func (rs *rounds) tryOpen() {
 	}
 	rs.open++
 	rs.opened = rs.group.now()
-	r := &round{rounds: rs, empty: len(rs.wanting)}
-	// Each has an equal share, and those that have more ready what others leave. How much
-	// one has that has yet to read nobody knows: it has its share.
-	share := max(1, batch/len(rs.wanting))
-	left := batch
-	for _, n := range rs.wanting {
-		if n > 0 {
-			left -= min(n, share)
-		} else {
-			left -= share
-		}
-	}
+	r := &round{rounds: rs, empty: min(len(rs.wanting), batch)}
+	r.patience = time.AfterFunc(roundPatience, r.pass)
+	rs.seat(r, batch)
+}
+
+// seat gives as many partitions a seat as the round has; together they bring at most batch
+// deliveries. Each has an equal share, and those that have more ready what others leave.
+// How much one has that has yet to read nobody knows: it has its share. mu is held.
+func (rs *rounds) seat(r *round, batch int) {
+	share, left := batch/r.empty, batch
+	given := make(map[*partition]int, r.empty)
 	for p, n := range rs.wanting {
+		if len(given) == r.empty {
+			break
+		}
+		given[p] = n
+		if n == 0 || n > share {
+			n = share
+		}
+		left -= n
+	}
+	for p, n := range given {
 		limit := share
 		if more := min(n-share, left); more > 0 {
 			limit += more
 			left -= more
 		}
+		delete(rs.wanting, p)
 		rs.seated[p] = struct{}{}
 		p.seats <- seat{r, limit}
 	}
-	clear(rs.wanting)
 }
 
 // answered takes note that a partition may want another seat.
@@ -157,11 +188,11 @@ func (r *round) join(p *partition, run *run) {
 		return
 	}
 	if len(r.call.runs) == 0 {
-		r.rounds.ended(true)
+		r.end(true)
 		return
 	}
 	go func() {
-		defer r.rounds.ended(false) // also where the handler ends the goroutine
+		defer r.end(false) // also where the handler ends the goroutine
 		r.rounds.group.attempt(&r.call)
 	}()
 }

@@ -108,6 +108,80 @@ func TestRoundsOfABacklogAreFullAndRunSideBySide(t *testing.T) {
 	})
 }
 
+func TestRoundIsNoLargerThanABatch(t *testing.T) {
+	for _, most := range []int{1, 5, 16, 40} {
+		t.Run(fmt.Sprint(most), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := workertest.NewGroup("g", 16, ttl, time.Now)
+				a, calls := newApplied(), &sizes{}
+				names := orders(100)
+				g.Append(records(3, names...)...)
+				start(t, g.Consumer("one"), batch(func(_ context.Context, ds []workers.Delivery) []error {
+					calls.note(ds)
+					for _, d := range ds {
+						a.apply(d)
+					}
+					pass(time.Millisecond)
+					return make([]error, len(ds))
+				}), options(func(o *workers.Options) { o.Batch = most }))
+				until(t, "all settled", func() bool { return g.Owed() == 0 })
+				for _, n := range calls.deliveries {
+					if n > most {
+						t.Fatalf("a call of %d deliveries, at most %d", n, most)
+					}
+				}
+				for _, order := range names {
+					equal(t, order, len(a.of(order)), 3)
+				}
+			})
+		})
+	}
+}
+
+// An order on which the handler hangs holds up the partitions of its round, and no others.
+func TestHangingRoundHoldsUpNoOtherPartition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := workertest.NewGroup("g", 16, ttl, time.Now)
+		a := newApplied()
+		start(t, g.Consumer("one"), batch(func(ctx context.Context, ds []workers.Delivery) []error {
+			out := make([]error, len(ds))
+			for i, d := range ds {
+				if d.Event.OrderRef() == "hangs" {
+					<-ctx.Done()
+					out[i] = ctx.Err()
+					return out
+				}
+			}
+			for _, d := range ds {
+				a.apply(d)
+			}
+			return out
+		}), options(nil))
+		until(t, "it owns all", func() bool { return shares(g)["one"] == 16 })
+		place := func(order string) int {
+			rec := records(1, order)[0]
+			return g.Partition(rec.Event.OrderingKey())
+		}
+		stuck := g.Append(records(1, "hangs")...)
+		pass(100 * time.Millisecond)
+		began := time.Now()
+		names := orders(50)
+		g.Append(records(1, names...)...)
+		until(t, "the other partitions go on", func() bool {
+			for _, order := range names {
+				if place(order) != place("hangs") && len(a.of(order)) == 0 {
+					return false
+				}
+			}
+			return true
+		})
+		if took := time.Since(began); took > 1500*time.Millisecond {
+			t.Errorf("the other partitions waited %v", took)
+		}
+		equal(t, "it still hangs", g.Settled(stuck[0]), 0)
+	})
+}
+
 // A partition that loses its lease ends the call; what the others brought is run again and
 // charged nothing.
 func TestLostLeaseChargesNoOtherPartitionOfTheRound(t *testing.T) {
