@@ -20,11 +20,16 @@ type sizes struct {
 	at         []time.Time
 }
 
-func (s *sizes) note(ds []workers.Delivery) {
+func partitionsOf(ds []workers.Delivery) map[int]bool {
 	parts := make(map[int]bool)
 	for _, d := range ds {
 		parts[d.Partition] = true
 	}
+	return parts
+}
+
+func (s *sizes) note(ds []workers.Delivery) {
+	parts := partitionsOf(ds)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.deliveries, s.partitions, s.at = append(s.deliveries, len(ds)), append(s.partitions, len(parts)), append(s.at, time.Now())
@@ -193,7 +198,7 @@ func TestLostLeaseChargesNoOtherPartitionOfTheRound(t *testing.T) {
 		worst := 0
 		start(t, g.Consumer("one"), batch(func(ctx context.Context, ds []workers.Delivery) []error {
 			out := make([]error, len(ds))
-			if first && len(ds) > 1 {
+			if parts := partitionsOf(ds); first && len(parts) == 2 {
 				first = false
 				g.Steal(0, "another")
 				<-ctx.Done()
@@ -211,10 +216,64 @@ func TestLostLeaseChargesNoOtherPartitionOfTheRound(t *testing.T) {
 			return out
 		}), options(nil))
 		until(t, "it owns both", func() bool { return shares(g)["one"] == 2 })
+		g.Append(records(1, "before")...) // so that the next round waits for both
+		until(t, "the first is settled", func() bool { return g.Owed() == 0 })
 		g.Append(records(2, names...)...)
 		until(t, "all settled", func() bool { return g.Owed() == 0 })
 		equal(t, "attempts in the other partition", worst, 1)
 		equal(t, "the call was cut", first, false)
 		equal(t, "dead letters", len(g.Dead()), 0)
+	})
+}
+
+// Each partition brings one delivery, so that only the round tells that there was company.
+func TestPanicInARoundChargesNoOtherPartition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := workertest.NewGroup("g", 16, ttl, time.Now)
+		worst, together := 0, false
+		start(t, g.Consumer("one"), batch(func(_ context.Context, ds []workers.Delivery) []error {
+			for _, d := range ds {
+				if d.Event.OrderRef() == "poison" {
+					together = together || len(ds) > 1
+					panic("out of reach")
+				}
+				worst = max(worst, d.Attempt)
+			}
+			return make([]error, len(ds))
+		}), options(func(o *workers.Options) { o.Attempts = 3 }))
+		until(t, "it owns all", func() bool { return shares(g)["one"] == 16 })
+		taken := map[int]bool{}
+		for _, order := range append([]string{"poison"}, orders(40)...) {
+			rec := records(1, order)[0]
+			if place := g.Partition(rec.Event.OrderingKey()); !taken[place] {
+				taken[place] = true
+				g.Append(rec)
+			}
+		}
+		until(t, "all settled", func() bool { return g.Owed() == 0 })
+		equal(t, "the poison had company", together, true)
+		equal(t, "attempts of the others", worst, 1)
+		equal(t, "dead letters", len(g.Dead()), 1)
+	})
+}
+
+// What was put back is charged nothing, also while the one before it runs again: a crash
+// now must not count against it.
+func TestWhatIsHeldIsNotChargedWhileAnotherRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := workertest.NewGroup("g", 1, ttl, time.Now)
+		ids := g.Append(records(2, "A")...)
+		charged := -1
+		start(t, g.Consumer("one"), each(func(d workers.Delivery) error {
+			switch {
+			case d.Event.ID == "A-1" && d.Attempt == 1:
+				return workers.RetryAfter(0, errTest)
+			case d.Event.ID == "A-1":
+				charged = g.Attempts(ids[1])
+			}
+			return nil
+		}), options(nil))
+		until(t, "all settled", func() bool { return g.Owed() == 0 })
+		equal(t, "attempts charged to A-2 while A-1 runs again", charged, 0)
 	})
 }

@@ -21,7 +21,7 @@ import (
 // belongs to the test alone.
 func Suite(t *testing.T, start func(testing.TB) string) {
 	t.Helper()
-	for _, c := range slices.Concat(appendCases, refuseCases, leaseCases, readCases, settleCases, trimCases, parkCases, replayCases, ledgerCases, viewCases, panicCases) {
+	for _, c := range slices.Concat(appendCases, refuseCases, leaseCases, readCases, feedCases, settleCases, trimCases, parkCases, replayCases, ledgerCases, viewCases, panicCases) {
 		t.Run(c.name, func(t *testing.T) { c.run(promise{t, start(t)}) })
 	}
 }
