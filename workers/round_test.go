@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -257,23 +258,29 @@ func TestPanicInARoundChargesNoOtherPartition(t *testing.T) {
 	})
 }
 
-// What was put back is charged nothing, also while the one before it runs again: a crash
-// now must not count against it.
-func TestWhatIsHeldIsNotChargedWhileAnotherRuns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := workertest.NewGroup("g", 1, ttl, time.Now)
-		ids := g.Append(records(2, "A")...)
-		charged := -1
-		start(t, g.Consumer("one"), each(func(d workers.Delivery) error {
-			switch {
-			case d.Event.ID == "A-1" && d.Attempt == 1:
-				return workers.RetryAfter(0, errTest)
-			case d.Event.ID == "A-1":
-				charged = g.Attempts(ids[1])
-			}
-			return nil
-		}), options(nil))
-		until(t, "all settled", func() bool { return g.Owed() == 0 })
-		equal(t, "attempts charged to A-2 while A-1 runs again", charged, 0)
-	})
+// The answer to a Charge is lost, and nothing ran: a crash of the next attempt counts once.
+func TestRunThatNeverBeganIsNotCharged(t *testing.T) {
+	for kind, of := range kinds() {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := workertest.NewGroup("g", 1, ttl, time.Now)
+				ids := g.Append(records(1, "A")...)
+				var lost atomic.Bool
+				var before atomic.Int64
+				g.Fault(func(c workertest.Call) error {
+					if c.Op == "Charge" && !c.Done && lost.Load() {
+						before.Store(int64(g.Attempts(ids[0])))
+					}
+					if c.Op == "Charge" && c.Done && lost.CompareAndSwap(false, true) {
+						return errAway
+					}
+					return nil
+				})
+				start(t, g.Consumer("one"), of(func(workers.Delivery) error { return nil }), options(nil))
+				until(t, "all settled", func() bool { return g.Owed() == 0 })
+				equal(t, "the answer was lost", lost.Load(), true)
+				equal(t, "attempts charged when it is charged again", before.Load(), 0)
+			})
+		})
+	}
 }
