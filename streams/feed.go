@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/paybell/paybell/streams/event"
 )
 
 // Feed reads the streams for the groups of one process. An entry is fetched and decoded
@@ -55,27 +52,9 @@ type news struct {
 	err  error
 }
 
-// stretch is entries that stand one after another in a stream.
-type stretch struct {
-	after   position // of the entry before the first
-	entries []fed
-	bytes   int
-}
-
-// fed is an entry that was read. err says why its fields are no record.
-type fed struct {
-	id     string
-	at     position
-	record event.Record
-	err    error
-	bytes  int
-}
-
 const (
-	// feedBytes bounds what is kept of all partitions, in bytes of entries, and
-	// stretchesKept in how many places of one stream groups may read side by side.
-	feedBytes     = 8 << 20
-	stretchesKept = 4
+	// feedBytes bounds what is kept of all partitions, in bytes of entries.
+	feedBytes = 8 << 20
 	// feedAhead is how many entries of a partition are read that nobody has asked for.
 	feedAhead = 256
 	// feedGather is how long the first wait lets others join it.
@@ -176,71 +155,6 @@ func (f *Feed) entries(ctx context.Context, partition int, ids []string) (map[st
 		for _, id := range left {
 			cmds = append(cmds, redis.NewSliceCmd(ctx, "xrange", key, id, id))
 		}
-	}
-}
-
-// find returns what is known to follow an entry; mu is held.
-func (p *feedPart) find(from position) []fed {
-	for i, s := range p.stretches {
-		if s.after.less(from) || s.after == from {
-			n := 0
-			if s.after != from {
-				n = sort.Search(len(s.entries), func(i int) bool { return !s.entries[i].at.less(from) })
-				if n == len(s.entries) || s.entries[n].at != from {
-					continue
-				}
-				n++
-			}
-			if n == len(s.entries) {
-				continue
-			}
-			last := len(p.stretches) - 1
-			p.stretches[i], p.stretches[last] = p.stretches[last], s
-			return s.entries[n:len(s.entries):len(s.entries)]
-		}
-	}
-	return nil
-}
-
-// keep keeps entries that follow from; mu is held.
-func (p *feedPart) keep(from position, read []fed, bound int) {
-	bytes := 0
-	for i := range read {
-		bytes += read[i].bytes
-	}
-	p.learn(bytes, len(read))
-	var s *stretch
-	for _, known := range p.stretches {
-		if n := len(known.entries); n > 0 && known.entries[n-1].at == from {
-			s = known
-		}
-	}
-	if s == nil {
-		if len(p.stretches) == stretchesKept {
-			p.stretches = append(p.stretches[:0], p.stretches[1:]...)
-		}
-		s = &stretch{after: from}
-		p.stretches = append(p.stretches, s)
-	}
-	s.entries, s.bytes = append(s.entries, read...), s.bytes+bytes
-	n := 0
-	for n < len(s.entries)-len(read) && s.bytes > bound {
-		s.bytes -= s.entries[n].bytes
-		n++
-	}
-	if n > 0 {
-		s.after = s.entries[n-1].at
-		// The array is another's, too: a reader may still hold a part of it.
-		s.entries = append(make([]fed, 0, 2*(len(s.entries)-n)), s.entries[n:]...)
-	}
-}
-
-// learn remembers how large entries are; mu is held. Growth counts at once, because it
-// is what the bound is for; shrinking slowly.
-func (p *feedPart) learn(bytes, entries int) {
-	if entries > 0 {
-		size := bytes / entries
-		p.entryBytes = max(size, (3*p.entryBytes+size)/4)
 	}
 }
 
@@ -477,39 +391,4 @@ func (f *Feed) blockedRead(ctx context.Context, partitions []int, poll bool) (ma
 		}
 	}
 	return found, nil
-}
-
-// parseEntries decodes the entries of an answer; what is none is left out.
-func parseEntries(list []any) []fed {
-	out := make([]fed, 0, len(list))
-	for _, v := range list {
-		pair, ok := v.([]any)
-		if !ok || len(pair) != 2 {
-			continue
-		}
-		var e fed
-		e.id, _ = pair[0].(string) // an id is always text
-		if e.at, ok = parseID(e.id); !ok {
-			continue
-		}
-		fields, _ := pair[1].([]any) // no fields are no record
-		e.bytes = size(fields)
-		if e.record, e.err = event.ParseRecordValues(fields); e.err != nil {
-			e.record = event.Record{}
-		}
-		out = append(out, e)
-	}
-	return out
-}
-
-// cutBytes cuts entries to at most limit, of about that many bytes and one at least.
-func cutBytes(es []fed, limit, bytes int) []fed {
-	n, sum := 0, 0
-	for n < min(limit, len(es)) {
-		if sum += es[n].bytes; n > 0 && bytes > 0 && sum > bytes {
-			break
-		}
-		n++
-	}
-	return es[:n:n]
 }
