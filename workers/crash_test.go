@@ -134,10 +134,10 @@ func TestSuspectsNearTheirEndAreNotCondemnedWithTheKiller(t *testing.T) {
 						for _, d := range ds {
 							kills = kills || d.Event.ID == "killer-1"
 						}
-						// The innocent take longer than the killer, so that all of them run
-						// whenever it kills.
+						// The innocent take longer than the killer, also where its round begins a
+						// second after theirs, so that all of them run whenever it kills.
 						select {
-						case <-time.After(map[bool]time.Duration{true: time.Second, false: 2 * time.Second}[kills]):
+						case <-time.After(map[bool]time.Duration{true: time.Second, false: 3 * time.Second}[kills]):
 						case <-ctx.Done():
 							return []error{ctx.Err()}
 						}

@@ -195,10 +195,13 @@ func TestLostLeaseChargesNoOtherPartitionOfTheRound(t *testing.T) {
 		g := workertest.NewGroup("g", 2, ttl, time.Now)
 		a := newApplied()
 		names := orders(8)
+		var mu sync.Mutex
 		first := true
 		worst := 0
 		start(t, g.Consumer("one"), batch(func(ctx context.Context, ds []workers.Delivery) []error {
 			out := make([]error, len(ds))
+			mu.Lock()
+			defer mu.Unlock()
 			if parts := partitionsOf(ds); first && len(parts) == 2 {
 				first = false
 				g.Steal(0, "another")
@@ -231,8 +234,11 @@ func TestLostLeaseChargesNoOtherPartitionOfTheRound(t *testing.T) {
 func TestPanicInARoundChargesNoOtherPartition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := workertest.NewGroup("g", 16, ttl, time.Now)
+		var mu sync.Mutex
 		worst, together := 0, false
 		start(t, g.Consumer("one"), batch(func(_ context.Context, ds []workers.Delivery) []error {
+			mu.Lock()
+			defer mu.Unlock()
 			for _, d := range ds {
 				if d.Event.OrderRef() == "poison" {
 					together = together || len(ds) > 1
@@ -243,6 +249,8 @@ func TestPanicInARoundChargesNoOtherPartition(t *testing.T) {
 			return make([]error, len(ds))
 		}), options(func(o *workers.Options) { o.Attempts = 3 }))
 		until(t, "it owns all", func() bool { return shares(g)["one"] == 16 })
+		g.Append(records(1, "before")...) // so that the next round waits for all
+		until(t, "the first is settled", func() bool { return g.Owed() == 0 })
 		taken := map[int]bool{}
 		for _, order := range append([]string{"poison"}, orders(40)...) {
 			rec := records(1, order)[0]
