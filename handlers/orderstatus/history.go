@@ -43,10 +43,23 @@ func (h *history) save(tx *effects.Tx) {
 		FROM input WHERE true
 		ON CONFLICT (event_id) DO NOTHING`)
 	moves := effects.NewRows(effects.Text("namespace"), effects.Text("from_key"), effects.Text("to_key"))
-	for from, to := range h.moved {
-		moves.Add(from.Namespace, from.Order, to.Order)
+	for from := range h.moved {
+		moves.Add(from.Namespace, from.Order, h.last(from).Order)
 	}
 	tx.Queue(moves, `
 		UPDATE order_history AS h SET order_key = input.to_key
 		FROM input WHERE h.namespace = input.namespace AND h.order_key = input.from_key`)
+}
+
+// last is the order that another one became part of in the end: within a batch, what
+// absorbed it may be absorbed too.
+func (h *history) last(k orderfold.Key) orderfold.Key {
+	for range h.moved { // No chain is longer.
+		to, moved := h.moved[k]
+		if !moved {
+			break
+		}
+		k = to
+	}
+	return k
 }

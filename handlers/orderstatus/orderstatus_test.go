@@ -96,6 +96,33 @@ func TestLifeOfAnOrder(t *testing.T) {
 	})
 }
 
+// TestHistoryFollowsAnOrderThatIsAbsorbedTwice: in one batch, a reference becomes part
+// of another payment, and that one of an order. What was told under the reference
+// before stands in the order's history, not under a name that nobody has any more.
+func TestHistoryFollowsAnOrderThatIsAbsorbedTwice(t *testing.T) {
+	effectstest.Each(t, func(t *testing.T, s *effects.Store) {
+		h, _ := open(t, s)
+		refund := effectstest.Event(1, event.RefundSucceeded, "", "p2", effectstest.CNY(100))
+		pending := effectstest.Event(2, event.PaymentPending, "", "p1", effectstest.CNY(100))
+		relating := effectstest.Event(3, event.PaymentPending, "", "p1", effectstest.CNY(100))
+		relating.Payment.RelatedRefs = []string{"p2"}
+		claiming := effectstest.Event(4, event.PaymentSucceeded, "A1", "p1", effectstest.CNY(100))
+		handle(t, h, refund, pending)
+		handle(t, h, relating, claiming)
+		_, history, err := orderstatus.NewReader(s).Get(t.Context(), "shop", "A1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range history {
+			got = append(got, e.EventID)
+		}
+		if want := []string{refund.ID, pending.ID, relating.ID, claiming.ID}; !slices.Equal(got, want) {
+			t.Errorf("history of the order: %q, want %q", got, want)
+		}
+	})
+}
+
 func TestReader(t *testing.T) {
 	effectstest.Each(t, func(t *testing.T, s *effects.Store) {
 		h, _ := open(t, s)
