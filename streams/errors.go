@@ -20,6 +20,11 @@ var (
 	// ErrDurability says that the server keeps what it confirms less well than the
 	// configuration promises.
 	ErrDurability = errors.New("streams: durability not kept")
+	// ErrLayout says that a server holds events that are laid out otherwise than the
+	// configuration says.
+	ErrLayout = errors.New("streams: laid out otherwise")
+	// ErrDeployment says that what a process was given belongs to two deployments.
+	ErrDeployment = errors.New("streams: of two deployments")
 	// ErrUnknownGroup says that there is no group of that name.
 	ErrUnknownGroup = errors.New("streams: no such group")
 	// ErrNoDeadLetter says that a group has no dead letter of that id.

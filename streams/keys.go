@@ -20,7 +20,7 @@ var groupForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 // Layout says which key everything lies under. It is a public contract (see
 // docs/subscribing.md): the number of partitions cannot be changed once events
-// have been appended, because order is kept inside a partition only.
+// have been appended (see Deployment), because order is kept inside a partition only.
 type Layout struct {
 	prefix string
 	// heads are "<prefix>:{<tag>}:", one a partition.
@@ -59,6 +59,10 @@ func (l Layout) Partitions() int { return len(l.heads) }
 
 // Partition is the partition of an ordering key (event.Event.OrderingKey).
 func (l Layout) Partition(orderingKey string) int { return partitionOf(orderingKey, len(l.heads)) }
+
+// Deployment is the hash that says which deployment the keys are of: its id, and the
+// number of its partitions.
+func (l Layout) Deployment() string { return l.prefix + ":deployment" }
 
 // Tag is the hash tag that the keys of a partition share.
 func (l Layout) Tag(partition int) string { return l.tags[partition] }

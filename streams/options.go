@@ -26,8 +26,8 @@ type Options struct {
 	// Prefix begins every key. Two installations can share a server by it.
 	Prefix string `yaml:"prefix"`
 	// Partitions is how many streams the events are spread over. It bounds how many
-	// processes can read one group at once. It cannot be changed once events have
-	// been appended.
+	// processes can read one group at once. It stands in Redis from the first start on,
+	// and a process that is configured otherwise is refused.
 	Partitions int `yaml:"partitions"`
 	// LeaseTTL is how long a partition stays with an owner that gives no sign of
 	// life: what a killed worker costs the orders of its partitions.

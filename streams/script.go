@@ -63,7 +63,8 @@ func newScript(files ...string) *script {
 
 // The scripts, by what they do. Those that a lease fences begin with owned.
 var (
-	appendScript = newSource(lua("append"))
+	appendScript     = newSource(lua("append"))
+	deploymentScript = newSource(lua("deployment"))
 
 	leaseScript     = newScript("lease")
 	releaseScript   = newScript("owned", "release")

@@ -28,6 +28,7 @@ type cli struct {
 	Journal     journalCmd     `cmd:"" help:"Look after the journal of a gateway."`
 	Config      configCmd      `cmd:"" help:"Check, print or explain the configuration."`
 	Migrate     migrateCmd     `cmd:"" help:"Bring the database schema up to date."`
+	Deployment  deploymentCmd  `cmd:"" help:"Show or change which deployment the database belongs to."`
 	Version     versionCmd     `cmd:"" help:"Print version, commit and Go version."`
 }
 

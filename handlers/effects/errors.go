@@ -28,6 +28,9 @@ var (
 	// ErrNotMigrated: the schema is older than this build; paybell migrate brings it
 	// up to date.
 	ErrNotMigrated = errors.New("effects: the database is not migrated")
+	// ErrNewerSchema: the schema was made by a build that is later than this one, which
+	// does not understand it.
+	ErrNewerSchema = errors.New("effects: the schema of the database is newer than this build")
 	// ErrAway: the database cannot be asked now.
 	ErrAway = errors.New("effects: the database is away")
 	// ErrRace is returned by an Apply that lost a race for a row it meant to be

@@ -85,7 +85,9 @@ func (s *Store) MigrationStatus(ctx context.Context) ([]Migration, error) {
 	return out, nil
 }
 
-// CheckMigrated returns ErrNotMigrated unless every migration is applied.
+// CheckMigrated returns ErrNotMigrated unless every migration is applied, and
+// ErrNewerSchema where a later build has made the schema one that this build does not
+// understand. One that it does understand is no error: a deployment rolls.
 func (s *Store) CheckMigrated(ctx context.Context) error {
 	all, err := s.MigrationStatus(ctx)
 	if err != nil && general(err) {
@@ -98,6 +100,13 @@ func (s *Store) CheckMigrated(ctx context.Context) error {
 		if m.Pending() {
 			return fmt.Errorf("%w: %s", ErrNotMigrated, m.Name)
 		}
+	}
+	_, oldest, err := s.deployment(ctx)
+	if err != nil {
+		return err
+	}
+	if newest := all[len(all)-1].Version; oldest > newest {
+		return fmt.Errorf("%w: this one knows it up to %d, it takes %d: run that paybell, or a later one", ErrNewerSchema, newest, oldest)
 	}
 	return nil
 }

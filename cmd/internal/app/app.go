@@ -45,6 +45,10 @@ type App struct {
 	seams  seams
 	layout streams.Layout
 	redis  streams.Client
+	// deployment is what Redis, database and journal have to agree on; identified is
+	// closed when they were seen to.
+	deployment *streams.Deployment
+	identified chan struct{}
 	// durability watches whether the server keeps what is promised.
 	durability *streams.Watch
 	embedded   bool
@@ -109,6 +113,9 @@ func New(ctx context.Context, cfg *configs.Config, role Role, log *slog.Logger, 
 		if err := a.buildGateway(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if err := a.identify(ctx, store); err != nil {
+		return nil, err
 	}
 	return a, nil
 }

@@ -14,7 +14,7 @@ import (
 // not to start: callbacks go to the journal or get their retryable reply, and it is
 // asked again.
 func (a *App) watchDurability(ctx context.Context) error {
-	answered, err := ask(ctx, a.durability, a.redis, a.cfg.Streams, a.log)
+	answered, err := ask(ctx, a.deployment, a.durability, a.redis, a.cfg.Streams, a.log)
 	if err != nil {
 		return err
 	}
@@ -33,9 +33,12 @@ func (a *App) watchDurability(ctx context.Context) error {
 // ask asks a server for the first time whether it keeps what the options promise; one
 // that does not is a ConfigError. One that is away has not answered, and until it does
 // nothing that the watch guards is appended.
-func ask(ctx context.Context, watch *streams.Watch, rdb streams.Client, o streams.Options, log *slog.Logger) (answered bool, err error) {
+func ask(ctx context.Context, deployment *streams.Deployment, watch *streams.Watch, rdb streams.Client, o streams.Options, log *slog.Logger) (answered bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
+	if err := deployment.Verify(ctx, rdb); mismatch(err) {
+		return true, &ConfigError{err}
+	}
 	switch err := watch.Check(ctx, rdb); {
 	case errors.Is(err, streams.ErrDurability):
 		return true, &ConfigError{err}

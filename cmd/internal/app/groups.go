@@ -125,7 +125,7 @@ func (a *App) buildGroups(store *effects.Store) error {
 	if err := a.buildTrimmer(enabled); err != nil {
 		return err
 	}
-	a.add("groups", pool.Run)
+	a.add("groups", a.whenIdentified(pool.Run))
 	if a.cfg.Groups.EventLog.Enabled {
 		a.add("event log retention", func(ctx context.Context) error { return a.purge(ctx, store) })
 	}
@@ -150,7 +150,7 @@ func (a *App) buildTrimmer(enabled []group) error {
 	if a.ledger != nil {
 		a.add("ledger", a.ledger.Run)
 	}
-	a.add("trimmer", a.seams.trimmer(trim.Run, a.redis, a.layout))
+	a.add("trimmer", a.whenIdentified(a.seams.trimmer(trim.Run, a.redis, a.layout)))
 	return nil
 }
 

@@ -27,12 +27,16 @@ func DrainJournal(ctx context.Context, cfg *configs.Config, log *slog.Logger, pr
 	}
 	reg := prometheus.NewRegistry() // nobody reads it
 	watch := streams.NewWatch(cfg.Streams, log, reg)
-	rdb, err := streams.NewWriteClient(cfg.Streams, watch.Look)
+	deployment := streams.NewDeployment(layout)
+	if err := expectMark(deployment, journalMark(cfg.Journal)); err != nil {
+		return err
+	}
+	rdb, err := streams.NewWriteClient(cfg.Streams, deployment.Look, watch.Look)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, rdb.Close()) }()
-	if _, err := ask(ctx, watch, rdb, cfg.Streams, log); err != nil {
+	if _, err := ask(ctx, deployment, watch, rdb, cfg.Streams, log); err != nil {
 		return err
 	}
 	writer := streams.NewWriter(rdb, layout, cfg.Streams.Writer, reg)
