@@ -17,6 +17,8 @@ RATE     ?= 400
 DURATION ?= 1m
 DATABASE ?= sqlite
 SCENARIO ?= steady
+# The commit of the release that `make roll` runs beside this tree.
+LAST_RELEASE ?= 9a7ea0d
 # What the fault suite draws from; 0 draws a new one.
 SEED     ?= 0
 
@@ -184,6 +186,15 @@ faults: paybell-faults ## ten minutes of everything that goes wrong, to 200,000 
 .PHONY: faults-short
 faults-short: paybell-faults ## two minutes of it, by a new seed each time
 	$(FAULTS) -duration 2m -rate 250 -callbacks 10000 -kills 50 -least 1 -seed $(SEED)
+
+.PHONY: roll
+roll: bin/last-release ## roll a deployment from LAST_RELEASE to this tree and back, under traffic and kills; needs git's history
+	PAYBELL_LAST_RELEASE=$(CURDIR)/bin/last-release $(GO) test -tags roll -count 1 -run LastRelease -v ./cmd/paybell
+
+bin/last-release:
+	@mkdir -p bin
+	tree=$$(mktemp -d) && trap 'rm -rf "$$tree"' EXIT && \
+		git archive $(LAST_RELEASE) | tar -x -C "$$tree" && cd "$$tree" && $(GO) build -buildvcs=false -o $(CURDIR)/$@ ./cmd/paybell
 
 .PHONY: faults-broken
 faults-broken: paybell-faults ## break each promise on purpose and see that the suite notices
