@@ -5,8 +5,9 @@
 // storage, written and synced; they are read back in the order in which they were
 // appended; what is read was written, byte for byte (CRC-32C). It fails closed: after
 // a failed sync nothing more is accepted until the directory is opened again, because
-// the kernel may have dropped the pages that it could not write; and no process ever
-// writes to a file of an earlier one. A tail torn by a crash is passed over; damage is
+// the kernel may have dropped the pages that it could not write, or after the files were
+// removed or replaced under it, because the next process would not find what is synced
+// into them; and no process ever writes to a file of an earlier one. A tail torn by a crash is passed over; damage is
 // passed over loudly, the good records around it are used, and the file is kept in
 // quarantine. A disk that hangs holds up Run and Release and nobody else. One process at
 // a time holds the directory.
@@ -16,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -68,8 +70,11 @@ var (
 	ErrFull = errors.New("journal: full")
 	// ErrBusy: too many appends wait for a sync; nothing was kept.
 	ErrBusy = errors.New("journal: busy")
-	// ErrFailed: a sync failed; the journal accepts nothing until it is opened again.
+	// ErrFailed: a sync failed, or ErrRemoved; the journal accepts nothing until it is
+	// opened again.
 	ErrFailed = errors.New("journal: failed")
+	// ErrRemoved: what this process holds is not where the next one looks for it.
+	ErrRemoved = errors.New("journal: removed or replaced under the running process")
 	// ErrLocked: another process holds the directory.
 	ErrLocked = errors.New("journal: directory is held by another process")
 	// ErrClosed: the journal was closed.
@@ -113,7 +118,9 @@ type Journal struct {
 	now  func() time.Time
 	disk Disk
 	lock *os.File
-	in   chan *request
+	// locked is which file the lock is.
+	locked fs.FileInfo
+	in     chan *request
 	// session tells this process's segments from those of earlier ones.
 	session uint64
 
@@ -176,7 +183,10 @@ func Open(dir string, o Options, d Deps) (*Journal, Report, error) {
 		dir: dir, o: o, log: d.Logger, now: d.Now, disk: d.Disk, lock: lock,
 		in: make(chan *request, o.Queue), session: random(),
 	}
-	report, err := j.recover()
+	var report Report
+	if j.locked, err = lock.Stat(); err == nil {
+		report, err = j.recover()
+	}
 	if err != nil {
 		return nil, report, errors.Join(err, j.Close())
 	}
@@ -326,6 +336,10 @@ func (j *Journal) oldest() time.Time {
 
 // Close lets go of the directory. Run must have returned.
 func (j *Journal) Close() error {
+	if s := j.Stats(); s.Payloads > 0 && errors.Is(s.Failed, ErrRemoved) {
+		j.log.Error("journal ends with payloads in files that were removed or replaced: the next process does not find them",
+			"dir", j.dir, "payloads", s.Payloads)
+	}
 	j.files.Lock()
 	defer j.files.Unlock()
 	j.mu.Lock()
