@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -104,7 +105,7 @@ func (j *Journal) commit(batch []*request) {
 		case err != nil:
 			r.told(0, err)
 		case !accepted[i]:
-			r.told(0, ErrFull)
+			r.told(0, errMaxBytes)
 		default:
 			r.told(r.first, nil)
 		}
@@ -155,12 +156,12 @@ func (j *Journal) write(batch []*request) (accepted []bool, err error) {
 		return accepted, nil
 	}
 	if _, err := seg.file.Write(b); err != nil {
-		// Nothing was synced, so what was half written can be taken back; a full disk
-		// is then no worse than a full journal.
+		// Nothing was synced, so what was half written can be taken back, and the next
+		// callback is tried: a full disk is then no worse than a full journal.
 		if terr := seg.file.Truncate(size); terr != nil {
 			return nil, j.fail(fmt.Errorf("take back a half-written record: %w", terr))
 		}
-		return nil, j.noRoom(err)
+		return nil, j.notTaken(err)
 	}
 	if err := seg.file.Sync(); err != nil {
 		return nil, j.fail(fmt.Errorf("sync %s: %w", filepath.Base(seg.path), err))
@@ -170,7 +171,7 @@ func (j *Journal) write(batch []*request) (accepted []bool, err error) {
 		return nil, j.fail(err)
 	}
 	j.mu.Lock()
-	j.refused = time.Time{}
+	j.refused = refusal{}
 	seg.size = size + int64(len(b))
 	seg.records = append(seg.records, added...)
 	j.mu.Unlock()
@@ -209,12 +210,19 @@ func (j *Journal) lack(bytes int64) {
 	}
 }
 
-// noRoom says that the disk took nothing, and remembers when.
-func (j *Journal) noRoom(err error) error {
+// notTaken says that the disk took nothing, and remembers when and why.
+func (j *Journal) notTaken(err error) error {
+	kind := ErrDisk
+	for _, room := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		if errors.Is(err, room) {
+			kind = ErrFull
+		}
+	}
+	err = fmt.Errorf("%w: %w", kind, err)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.refused = j.now()
-	return fmt.Errorf("%w: %w", ErrFull, err)
+	j.refused = refusal{j.now(), err}
+	return err
 }
 
 // open returns the segment to write to, which nobody removes as long as it is
@@ -245,7 +253,7 @@ func (j *Journal) open() (*segment, error) {
 	seg.path = filepath.Join(j.dir, segmentName(first, seg.salt))
 	f, err := j.disk.Create(seg.path)
 	if err != nil {
-		return nil, j.noRoom(fmt.Errorf("open a segment: %w", err))
+		return nil, j.notTaken(fmt.Errorf("open a segment: %w", err))
 	}
 	if err := j.disk.SyncDir(j.dir); err != nil {
 		_ = f.Close() // the sync's error says more

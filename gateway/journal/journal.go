@@ -66,8 +66,11 @@ func (o Options) Validate() error {
 
 // Errors of a journal.
 var (
-	// ErrFull: a bound is reached, or the disk is; nothing was kept.
+	// ErrFull: a bound is reached, or the disk has no room, or none for this user;
+	// nothing was kept.
 	ErrFull = errors.New("journal: full")
+	// ErrDisk: the disk took nothing, and not for want of room; nothing was kept.
+	ErrDisk = errors.New("journal: the disk takes nothing")
 	// ErrBusy: too many appends wait for a sync; nothing was kept.
 	ErrBusy = errors.New("journal: busy")
 	// ErrFailed: a sync failed, or ErrRemoved; the journal accepts nothing until it is
@@ -82,6 +85,9 @@ var (
 	// ErrTooLarge: a payload is longer than MaxPayload.
 	ErrTooLarge = errors.New("journal: payload too large")
 )
+
+// errMaxBytes is ErrFull where the bound is Options.MaxBytes.
+var errMaxBytes = fmt.Errorf("%w: its files have all the bytes they may take", ErrFull)
 
 // MaxPayload is the longest payload, in bytes.
 const MaxPayload = 32 << 20
@@ -140,12 +146,18 @@ type Journal struct {
 	floor       Position   // below it there may be numbers that could not be read
 	released    Position
 	quarantined int64
-	waiting     int64     // bytes of the requests whose fate is not told
-	refused     time.Time // when the disk had no room, until it has some
-	lacked      int64     // bytes of the smallest callback that did not fit the bound, or 0
+	waiting     int64   // bytes of the requests whose fate is not told
+	refused     refusal // the disk's last one, until it takes something
+	lacked      int64   // bytes of the smallest callback that did not fit the bound, or 0
 	failed      error
 	ended       bool // Run has returned, or is about to
 	closed      bool
+}
+
+// refusal is when the disk took nothing, and why.
+type refusal struct {
+	at  time.Time
+	err error
 }
 
 // request is one Submit waiting for its sync.
@@ -272,9 +284,9 @@ func (j *Journal) refuse() error {
 	return nil
 }
 
-// stillFull is how long Ready believes that a disk without room has none: nobody
-// may be sending, so nothing would find out otherwise.
-const stillFull = 5 * time.Second
+// stillRefuses is how long Ready believes that a disk takes nothing: nobody may be
+// sending, so nothing would find out otherwise.
+const stillRefuses = 5 * time.Second
 
 // Ready is nil when the journal can be expected to take a payload now.
 func (j *Journal) Ready() error {
@@ -283,8 +295,11 @@ func (j *Journal) Ready() error {
 	if err := j.refuse(); err != nil {
 		return err
 	}
-	if j.bytes()+j.quarantined+max(1, j.lacked) > j.o.MaxBytes || !j.refused.IsZero() && j.now().Sub(j.refused) < stillFull {
-		return ErrFull
+	if j.bytes()+j.quarantined+max(1, j.lacked) > j.o.MaxBytes {
+		return errMaxBytes
+	}
+	if j.refused.err != nil && j.now().Sub(j.refused.at) < stillRefuses {
+		return j.refused.err
 	}
 	return nil
 }
