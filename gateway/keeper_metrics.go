@@ -40,7 +40,7 @@ func newKeeperMetrics(r prometheus.Registerer, k *Keeper) (*keeperMetrics, error
 			}
 			return max(0, k.d.Now().Sub(oldest).Seconds())
 		}),
-		gauge("paybell_journal_failed", "1 after a sync failed: the journal takes nothing until the process is restarted.", func() float64 {
+		gauge("paybell_journal_failed", "1 after a sync failed, or the journal was removed under the running process: it takes nothing until the process is restarted.", func() float64 {
 			if k.journal.Stats().Failed != nil {
 				return 1
 			}

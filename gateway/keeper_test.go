@@ -422,6 +422,9 @@ func TestJournalThatCannotKeepIsARetryableReply(t *testing.T) {
 		"no room on the disk": {nil, func(d *gateway.KeeperDeps) {
 			d.Disk.Create = func(string) (journal.File, error) { return nil, syscall.ENOSPC }
 		}, "overloaded"},
+		"the disk is read-only": {nil, func(d *gateway.KeeperDeps) {
+			d.Disk.Create = func(string) (journal.File, error) { return nil, syscall.EROFS }
+		}, "append_failed"},
 		"sync fails": {nil, func(d *gateway.KeeperDeps) {
 			create := d.Disk.Create
 			d.Disk.Create = func(path string) (journal.File, error) {

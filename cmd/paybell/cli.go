@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/paybell/paybell/cmd/internal/app"
+	"github.com/paybell/paybell/cmd/internal/lines"
 	"github.com/paybell/paybell/configs"
 )
 
@@ -37,6 +40,9 @@ type globals struct {
 	ConfigFile string   `name:"config" short:"c" placeholder:"FILE" env:"PAYBELL_CONFIG" help:"Configuration file (YAML)."`
 	DataDir    string   `name:"data-dir" placeholder:"DIR" help:"Directory of the embedded default; sets data_dir."`
 	Set        []string `name:"set" sep:"none" placeholder:"KEY=VALUE" help:"Set one configuration key, such as gateway.address=127.0.0.1:8081; repeatable."`
+
+	// stderr is where the log goes.
+	stderr *lines.Writer
 }
 
 // refuseEmpty refuses arguments that are given without saying anything. They come of
@@ -91,12 +97,21 @@ func badConfig(err error) error {
 	return fmt.Errorf("%w: %d problems:\n  %s", errConfig, len(lines), strings.Join(lines, "\n  "))
 }
 
-func newLogger(c *configs.Config) *slog.Logger {
-	o := &slog.HandlerOptions{Level: c.Log.Level}
-	if c.Log.Format == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, o))
+// newLogger logs to stderr, also how many lines that has dropped.
+func newLogger(c *configs.Config, stderr *lines.Writer) *slog.Logger {
+	to := func(w io.Writer) *slog.Logger {
+		o := &slog.HandlerOptions{Level: c.Log.Level}
+		if c.Log.Format == "json" {
+			return slog.New(slog.NewJSONHandler(w, o))
+		}
+		return slog.New(slog.NewTextHandler(w, o))
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, o))
+	stderr.Tell(func(dropped int) []byte {
+		var b bytes.Buffer
+		to(&b).Error("lines of the log were dropped: nobody read them in time, or they could not be written", "lines", dropped)
+		return b.Bytes()
+	})
+	return to(stderr)
 }
 
 // startError tells problems that were found while starting like those that were

@@ -76,7 +76,7 @@ func withOwnership(ctx context.Context, g *globals, do func(*configs.Config, *ef
 	if err := app.CheckDatabase(ctx, c); err != nil {
 		return startError(err)
 	}
-	store, err := effects.Open(ctx, c.Database, effects.Deps{Logger: newLogger(c)})
+	store, err := effects.Open(ctx, c.Database, effects.Deps{Logger: newLogger(c, g.stderr)})
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 
 // greet tells where the process listens and, with the embedded default, what to
 // paste next.
-func greet(a *app.App, c *configs.Config, g *globals) error {
+func greet(out io.Writer, a *app.App, c *configs.Config, g *globals) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "paybell %s is ready\n", version)
 	if addr := a.Addr(); addr != nil {
@@ -25,8 +25,7 @@ func greet(a *app.App, c *configs.Config, g *globals) error {
 		fmt.Fprintf(&b, "\nIn another terminal, here:\n  %s send alipay-sandbox --order A1001 --amount 88.00%s\n  %s status%s\n",
 			self(), sameConfig(g), self(), sameConfig(g))
 	}
-	_, err := io.WriteString(os.Stdout, b.String())
-	return err
+	fmt.Fprint(out, b.String())
 }
 
 // self is how this program was called, also by go run.

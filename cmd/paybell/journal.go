@@ -106,7 +106,7 @@ func (d *journalDrainCmd) Run(ctx context.Context, g *globals) error {
 	}
 	bar := newProgress(os.Stderr, before.Events)
 	drained := 0
-	err = app.DrainJournal(ctx, c, newLogger(c), func(n int) {
+	err = app.DrainJournal(ctx, c, newLogger(c, g.stderr), func(n int) {
 		drained = n
 		bar.show(n)
 	})

@@ -40,6 +40,36 @@ func TestJournalWithoutRoomAsksToComeAgainAndRecovers(t *testing.T) {
 	})
 }
 
+// TestRemovedJournalConfirmsNothingMore: the directory is removed under a gateway whose
+// Redis is away. From then on callbacks get their retryable reply; what was confirmed
+// before is brought to Redis when that is back, which then takes callbacks as ever.
+func TestRemovedJournalConfirmsNothingMore(t *testing.T) {
+	g := newAway(t)
+	for range 9 {
+		g.takes(t)
+	}
+	dir := filepath.Join(g.dir, "journal")
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	g.fill(t)
+	if g.accepted != 9 {
+		t.Errorf("%d callbacks were confirmed into files that are removed", g.accepted-9)
+	}
+	if !strings.Contains(g.log(t), "journal was removed or replaced under the running process") || !strings.Contains(g.log(t), "payloads=9 ") {
+		t.Errorf("it was not said:\n%s", g.log(t))
+	}
+	g.server.Restart()
+	g.empty(t)
+	g.takes(t)
+	g.p.kill()
+	g.start(t)
+	g.server.Kill()
+	g.takes(t) // into the journal of the next process
+	g.server.Restart()
+	g.empty(t)
+}
+
 // TestDamagedJournalIsSaidLoudlyAndTheRestIsUsed damages the journal of a gateway that
 // was killed, in the middle, and starts it again.
 func TestDamagedJournalIsSaidLoudlyAndTheRestIsUsed(t *testing.T) {

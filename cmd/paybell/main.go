@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/paybell/paybell/cmd/internal/lines"
 )
 
 // Exit codes.
@@ -36,7 +38,10 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) int {
-	var c cli
+	stderr := lines.New(os.Stderr)
+	go stderr.Run()
+	defer stderr.Close(lastWords)
+	c := cli{globals: globals{stderr: stderr}}
 	code := -1
 	parser, err := kong.New(&c,
 		kong.Name("paybell"),
@@ -47,7 +52,7 @@ func run(ctx context.Context, args []string) int {
 		kong.Exit(func(n int) { code = n }),
 	)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "paybell:", err)
+		fmt.Fprintln(stderr, "paybell:", err)
 		return exitFailed
 	}
 	k, err := parser.Parse(args)
@@ -58,7 +63,7 @@ func run(ctx context.Context, args []string) int {
 		err = refuseEmpty(k)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "paybell:", err)
+		fmt.Fprintln(stderr, "paybell:", err)
 		return exitConfig
 	}
 	err = k.Run(&c.globals)
@@ -66,10 +71,10 @@ func run(ctx context.Context, args []string) int {
 	case err == nil:
 		return 0
 	case errors.Is(err, errConfig):
-		fmt.Fprintln(os.Stderr, "paybell:", err)
+		fmt.Fprintln(stderr, "paybell:", err)
 		return exitConfig
 	default:
-		fmt.Fprintln(os.Stderr, "paybell:", err)
+		fmt.Fprintln(stderr, "paybell:", err)
 		return exitFailed
 	}
 }

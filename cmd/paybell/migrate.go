@@ -21,7 +21,7 @@ func (migrateCmd) Run(ctx context.Context, g *globals) error {
 	if err := app.CheckDatabase(ctx, c); err != nil {
 		return startError(err)
 	}
-	store, err := effects.Open(ctx, c.Database, effects.Deps{Logger: newLogger(c)})
+	store, err := effects.Open(ctx, c.Database, effects.Deps{Logger: newLogger(c, g.stderr)})
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"os"
 
 	"github.com/paybell/paybell/cmd/internal/app"
+	"github.com/paybell/paybell/cmd/internal/lines"
 	"github.com/paybell/paybell/streams"
 )
 
@@ -46,15 +48,20 @@ func runApp(ctx context.Context, g *globals, role app.Role) error {
 	if err := app.AddSandbox(c, true); err != nil {
 		return err
 	}
-	log := newLogger(c)
+	log := newLogger(c, g.stderr)
+	defer outlive(ctx, log)()
 	app.TuneMemory(log)
 	streams.LogDriver(log)
 	a, err := app.New(ctx, c, role, log, version)
 	if err != nil {
 		return startError(err)
 	}
-	if err := greet(a, c, g); err != nil {
+	if err := a.Export(g.stderr.Collector()); err != nil {
 		return err
 	}
+	stdout := lines.New(os.Stdout)
+	go stdout.Run()
+	defer stdout.Close(lastWords)
+	greet(stdout, a, c, g)
 	return a.Run(ctx)
 }

@@ -2,9 +2,11 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -17,7 +19,7 @@ const maxCommit = 8 << 20
 // one was on its way to the disk.
 func (j *Journal) Run(ctx context.Context) error {
 	var looking sync.WaitGroup
-	looking.Go(func() { j.watchQuarantine(ctx) })
+	looking.Go(func() { j.watchDir(ctx) })
 	defer looking.Wait()
 	for {
 		select {
@@ -39,17 +41,21 @@ func (j *Journal) Run(ctx context.Context) error {
 	}
 }
 
-// recountEvery is how soon it is noticed that somebody has emptied the quarantine.
-const recountEvery = 10 * time.Second
+// lookEvery is how soon it is noticed that somebody has emptied the quarantine, or
+// removed the journal while nothing is appended.
+const lookEvery = 10 * time.Second
 
-func (j *Journal) watchQuarantine(ctx context.Context) {
-	tick := time.NewTicker(recountEvery)
+func (j *Journal) watchDir(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if err := j.inPlace(nil); errors.Is(err, ErrRemoved) {
+			_ = j.fail(err) // which logs it
 		}
 		j.mu.Lock()
 		something := j.quarantined > 0
@@ -99,7 +105,7 @@ func (j *Journal) commit(batch []*request) {
 		case err != nil:
 			r.told(0, err)
 		case !accepted[i]:
-			r.told(0, ErrFull)
+			r.told(0, errMaxBytes)
 		default:
 			r.told(r.first, nil)
 		}
@@ -150,18 +156,22 @@ func (j *Journal) write(batch []*request) (accepted []bool, err error) {
 		return accepted, nil
 	}
 	if _, err := seg.file.Write(b); err != nil {
-		// Nothing was synced, so what was half written can be taken back; a full disk
-		// is then no worse than a full journal.
+		// Nothing was synced, so what was half written can be taken back, and the next
+		// callback is tried: a full disk is then no worse than a full journal.
 		if terr := seg.file.Truncate(size); terr != nil {
 			return nil, j.fail(fmt.Errorf("take back a half-written record: %w", terr))
 		}
-		return nil, j.noRoom(err)
+		return nil, j.notTaken(err)
 	}
 	if err := seg.file.Sync(); err != nil {
 		return nil, j.fail(fmt.Errorf("sync %s: %w", filepath.Base(seg.path), err))
 	}
+	// Behind the sync and before anybody is told.
+	if err := j.inPlace(seg); err != nil {
+		return nil, j.fail(err)
+	}
 	j.mu.Lock()
-	j.refused = time.Time{}
+	j.refused = refusal{}
 	seg.size = size + int64(len(b))
 	seg.records = append(seg.records, added...)
 	j.mu.Unlock()
@@ -169,13 +179,24 @@ func (j *Journal) write(batch []*request) (accepted []bool, err error) {
 }
 
 // fail closes the journal to appends for good: after a failed sync the kernel may
-// have dropped dirty pages, and a second sync that succeeds would prove nothing.
+// have dropped dirty pages, and a second sync that succeeds would prove nothing; and a
+// directory that was removed may come back as another's. The first failure is told.
 func (j *Journal) fail(err error) error {
-	failed := fmt.Errorf("%w: %w", ErrFailed, err)
 	j.mu.Lock()
-	j.failed = failed
+	first := j.failed == nil
+	if first {
+		j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	failed := j.failed
 	j.mu.Unlock()
-	j.log.Error("journal fails closed: no callback is accepted into it until the process is restarted on a sound disk", "err", err)
+	switch {
+	case !first:
+	case errors.Is(err, ErrRemoved):
+		j.log.Error("journal was removed or replaced under the running process: it takes no callback until the process is restarted, and what it holds is in open files of this process alone: have it brought to the stream before the restart",
+			"dir", j.dir, "payloads", j.Stats().Payloads, "err", err)
+	default:
+		j.log.Error("journal fails closed: no callback is accepted into it until the process is restarted on a sound disk", "err", err)
+	}
 	return failed
 }
 
@@ -189,12 +210,19 @@ func (j *Journal) lack(bytes int64) {
 	}
 }
 
-// noRoom says that the disk took nothing, and remembers when.
-func (j *Journal) noRoom(err error) error {
+// notTaken says that the disk took nothing, and remembers when and why.
+func (j *Journal) notTaken(err error) error {
+	kind := ErrDisk
+	for _, room := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		if errors.Is(err, room) {
+			kind = ErrFull
+		}
+	}
+	err = fmt.Errorf("%w: %w", kind, err)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.refused = j.now()
-	return fmt.Errorf("%w: %w", ErrFull, err)
+	j.refused = refusal{j.now(), err}
+	return err
 }
 
 // open returns the segment to write to, which nobody removes as long as it is
@@ -216,16 +244,24 @@ func (j *Journal) open() (*segment, error) {
 	}
 	j.mu.Unlock()
 
+	// A directory that took this one's place may be another process's.
+	if err := j.inPlace(nil); err != nil {
+		return nil, j.fail(err)
+	}
 	// Only this goroutine makes segments, so nothing is put behind the last meanwhile.
 	seg := &segment{first: first, salt: newSalt(j.session)}
 	seg.path = filepath.Join(j.dir, segmentName(first, seg.salt))
 	f, err := j.disk.Create(seg.path)
 	if err != nil {
-		return nil, j.noRoom(fmt.Errorf("open a segment: %w", err))
+		return nil, j.notTaken(fmt.Errorf("open a segment: %w", err))
 	}
 	if err := j.disk.SyncDir(j.dir); err != nil {
 		_ = f.Close() // the sync's error says more
 		return nil, j.fail(fmt.Errorf("sync directory: %w", err))
+	}
+	if seg.info, err = j.look(seg.path); err != nil {
+		_ = f.Close() // nothing is in it
+		return nil, j.fail(err)
 	}
 	seg.file = f
 	j.mu.Lock()

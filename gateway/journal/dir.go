@@ -70,7 +70,7 @@ func (j *Journal) retire(seg *segment) error {
 	case seg.torn > 0:
 		ext = tornExt
 	default:
-		if err := j.disk.Remove(seg.path); !errors.Is(err, fs.ErrNotExist) {
+		if err := j.disk.Remove(seg.path); !isGone(err) {
 			return err
 		}
 		return nil
@@ -110,7 +110,7 @@ func (j *Journal) countQuarantine() error {
 // quarantined lists the quarantine, newest first.
 func quarantined(dir string) ([]fs.FileInfo, error) {
 	entries, err := os.ReadDir(filepath.Join(dir, quarantineDir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !isGone(err) {
 		return nil, err
 	}
 	files := make([]fs.FileInfo, 0, len(entries))

@@ -25,8 +25,10 @@ type Disk struct {
 	Open func(path string) (File, int64, error)
 	// WriteFile makes a file, or replaces what is in it, and syncs nothing.
 	WriteFile func(path string, b []byte) error
-	Rename    func(from, to string) error
-	Remove    func(path string) error
+	// Stat tells which file a path leads to.
+	Stat   func(path string) (fs.FileInfo, error)
+	Rename func(from, to string) error
+	Remove func(path string) error
 	// SyncDir makes creations and removals in a directory durable.
 	SyncDir func(path string) error
 }
@@ -39,6 +41,7 @@ func OS() Disk {
 		},
 		Open:      openFile,
 		WriteFile: func(path string, b []byte) error { return os.WriteFile(path, b, 0o600) },
+		Stat:      os.Stat,
 		Rename:    os.Rename,
 		Remove:    os.Remove,
 		SyncDir:   syncDir,

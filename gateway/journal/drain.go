@@ -81,7 +81,7 @@ func (j *Journal) Release(upTo Position) error {
 	if len(gone) > len(left) {
 		errs = append(errs, j.countQuarantine())
 	}
-	if mark > j.noted {
+	if mark > j.noted && j.inPlace(nil) == nil { // this mark would hide what another journal holds
 		if err := j.writeReleased(mark); err != nil {
 			errs = append(errs, err)
 		} else {

@@ -5,8 +5,9 @@
 // storage, written and synced; they are read back in the order in which they were
 // appended; what is read was written, byte for byte (CRC-32C). It fails closed: after
 // a failed sync nothing more is accepted until the directory is opened again, because
-// the kernel may have dropped the pages that it could not write; and no process ever
-// writes to a file of an earlier one. A tail torn by a crash is passed over; damage is
+// the kernel may have dropped the pages that it could not write, or after the files were
+// removed or replaced under it, because the next process would not find what is synced
+// into them; and no process ever writes to a file of an earlier one. A tail torn by a crash is passed over; damage is
 // passed over loudly, the good records around it are used, and the file is kept in
 // quarantine. A disk that hangs holds up Run and Release and nobody else. One process at
 // a time holds the directory.
@@ -16,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -64,12 +66,18 @@ func (o Options) Validate() error {
 
 // Errors of a journal.
 var (
-	// ErrFull: a bound is reached, or the disk is; nothing was kept.
+	// ErrFull: a bound is reached, or the disk has no room, or none for this user;
+	// nothing was kept.
 	ErrFull = errors.New("journal: full")
+	// ErrDisk: the disk took nothing, and not for want of room; nothing was kept.
+	ErrDisk = errors.New("journal: the disk takes nothing")
 	// ErrBusy: too many appends wait for a sync; nothing was kept.
 	ErrBusy = errors.New("journal: busy")
-	// ErrFailed: a sync failed; the journal accepts nothing until it is opened again.
+	// ErrFailed: a sync failed, or ErrRemoved; the journal accepts nothing until it is
+	// opened again.
 	ErrFailed = errors.New("journal: failed")
+	// ErrRemoved: what this process holds is not where the next one looks for it.
+	ErrRemoved = errors.New("journal: removed or replaced under the running process")
 	// ErrLocked: another process holds the directory.
 	ErrLocked = errors.New("journal: directory is held by another process")
 	// ErrClosed: the journal was closed.
@@ -77,6 +85,9 @@ var (
 	// ErrTooLarge: a payload is longer than MaxPayload.
 	ErrTooLarge = errors.New("journal: payload too large")
 )
+
+// errMaxBytes is ErrFull where the bound is Options.MaxBytes.
+var errMaxBytes = fmt.Errorf("%w: its files have all the bytes they may take", ErrFull)
 
 // MaxPayload is the longest payload, in bytes.
 const MaxPayload = 32 << 20
@@ -113,7 +124,9 @@ type Journal struct {
 	now  func() time.Time
 	disk Disk
 	lock *os.File
-	in   chan *request
+	// locked is which file the lock is.
+	locked fs.FileInfo
+	in     chan *request
 	// session tells this process's segments from those of earlier ones.
 	session uint64
 
@@ -133,12 +146,18 @@ type Journal struct {
 	floor       Position   // below it there may be numbers that could not be read
 	released    Position
 	quarantined int64
-	waiting     int64     // bytes of the requests whose fate is not told
-	refused     time.Time // when the disk had no room, until it has some
-	lacked      int64     // bytes of the smallest callback that did not fit the bound, or 0
+	waiting     int64   // bytes of the requests whose fate is not told
+	refused     refusal // the disk's last one, until it takes something
+	lacked      int64   // bytes of the smallest callback that did not fit the bound, or 0
 	failed      error
 	ended       bool // Run has returned, or is about to
 	closed      bool
+}
+
+// refusal is when the disk took nothing, and why.
+type refusal struct {
+	at  time.Time
+	err error
 }
 
 // request is one Submit waiting for its sync.
@@ -176,7 +195,10 @@ func Open(dir string, o Options, d Deps) (*Journal, Report, error) {
 		dir: dir, o: o, log: d.Logger, now: d.Now, disk: d.Disk, lock: lock,
 		in: make(chan *request, o.Queue), session: random(),
 	}
-	report, err := j.recover()
+	var report Report
+	if j.locked, err = lock.Stat(); err == nil {
+		report, err = j.recover()
+	}
 	if err != nil {
 		return nil, report, errors.Join(err, j.Close())
 	}
@@ -262,9 +284,9 @@ func (j *Journal) refuse() error {
 	return nil
 }
 
-// stillFull is how long Ready believes that a disk without room has none: nobody
-// may be sending, so nothing would find out otherwise.
-const stillFull = 5 * time.Second
+// stillRefuses is how long Ready believes that a disk takes nothing: nobody may be
+// sending, so nothing would find out otherwise.
+const stillRefuses = 5 * time.Second
 
 // Ready is nil when the journal can be expected to take a payload now.
 func (j *Journal) Ready() error {
@@ -273,8 +295,11 @@ func (j *Journal) Ready() error {
 	if err := j.refuse(); err != nil {
 		return err
 	}
-	if j.bytes()+j.quarantined+max(1, j.lacked) > j.o.MaxBytes || !j.refused.IsZero() && j.now().Sub(j.refused) < stillFull {
-		return ErrFull
+	if j.bytes()+j.quarantined+max(1, j.lacked) > j.o.MaxBytes {
+		return errMaxBytes
+	}
+	if j.refused.err != nil && j.now().Sub(j.refused.at) < stillRefuses {
+		return j.refused.err
 	}
 	return nil
 }
@@ -326,6 +351,10 @@ func (j *Journal) oldest() time.Time {
 
 // Close lets go of the directory. Run must have returned.
 func (j *Journal) Close() error {
+	if s := j.Stats(); s.Payloads > 0 && errors.Is(s.Failed, ErrRemoved) {
+		j.log.Error("journal ends with payloads in files that were removed or replaced: the next process does not find them",
+			"dir", j.dir, "payloads", s.Payloads)
+	}
 	j.files.Lock()
 	defer j.files.Unlock()
 	j.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -111,6 +112,7 @@ func random() uint64 {
 type segment struct {
 	path    string
 	file    File
+	info    fs.FileInfo // which file it is, where this process writes to it
 	salt    salt
 	first   Position
 	size    int64

@@ -136,6 +136,14 @@ func addrOf(l net.Listener) net.Addr {
 	return l.Addr()
 }
 
+// Export shows a metric of what is outside the process's parts.
+func (a *App) Export(c prometheus.Collector) error {
+	if err := a.reg.Register(c); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+	return nil
+}
+
 // Run serves until ctx ends or a part fails, then stops: the door closes and
 // drains, reading stops, attempts finish within their grace, what is left stays
 // pending, connections are closed.
