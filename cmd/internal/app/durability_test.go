@@ -3,12 +3,15 @@ package app_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/paybell/paybell/cmd/internal/app"
 	"github.com/paybell/paybell/configs"
+	"github.com/paybell/paybell/gateway"
 	"github.com/paybell/paybell/streams"
 	"github.com/paybell/paybell/streams/streamstest"
 )
@@ -73,5 +76,29 @@ func TestServerThatCannotKeepThePromiseIsRefused(t *testing.T) {
 				t.Errorf("run: %v", err)
 			}
 		})
+	}
+}
+
+// TestServerOfAnotherKindIsRefused: a node of a cluster and a Sentinel answer, and take
+// nothing. Whatever a configuration accepts, no process starts on one.
+func TestServerOfAnotherKindIsRefused(t *testing.T) {
+	node := streamstest.Redis(t, append(streamstest.AOF("always"), streamstest.ClusterNode(t)...)...)
+	for name, c := range map[string]struct{ address, words string }{
+		"cluster":  {node.Addr(), "node of a Redis Cluster"},
+		"sentinel": {streamstest.Sentinel(t).Addr(), "Redis Sentinel"},
+	} {
+		for _, role := range []app.Role{{Gateway: true}, {Workers: true}} {
+			for _, set := range [][]string{nil, {"streams.accept=[no-aof,eviction,appendfsync-no,unverified]"}} {
+				t.Run(fmt.Sprint(name, role, len(set) > 0), func(t *testing.T) {
+					cfg := besideRedis(t, c.address, set...)
+					cfg.Journal.Mode = gateway.JournalFallback // which would confirm without it
+					_, err := app.New(t.Context(), cfg, role, slog.New(slog.DiscardHandler), "test")
+					var config *app.ConfigError
+					if !errors.As(err, &config) || !strings.Contains(err.Error(), c.words) || !strings.Contains(err.Error(), "streams.redis.address") {
+						t.Errorf("new = %v, want a configuration error that says %q and what to do", err, c.words)
+					}
+				})
+			}
+		}
 	}
 }
