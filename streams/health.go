@@ -102,10 +102,13 @@ func mode(info map[string]string) string {
 	return cmp.Or(info["redis_mode"], info["server_mode"])
 }
 
-// Modes of a server that paybell cannot run on.
+// Modes of a server that paybell cannot run on, and what to do instead.
 const (
 	modeCluster  = "cluster"
 	modeSentinel = "sentinel"
+
+	cureCluster  = "point streams.redis.address at a single server with cluster-enabled no"
+	cureSentinel = "point streams.redis.address at the master it watches"
 )
 
 // foreign says, in words, that the server is of a kind that takes no entry of ours
@@ -113,10 +116,9 @@ const (
 func (d Durability) foreign() string {
 	switch d.Mode {
 	case modeCluster:
-		return "is a node of a Redis Cluster, which paybell does not support: " +
-			"point streams.redis.address at a single server with cluster-enabled no"
+		return "is a node of a Redis Cluster, which paybell does not support: " + cureCluster
 	case modeSentinel:
-		return "is a Redis Sentinel and holds no data: point streams.redis.address at the master it watches"
+		return "is a Redis Sentinel and holds no data: " + cureSentinel
 	}
 	return ""
 }

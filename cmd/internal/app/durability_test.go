@@ -102,3 +102,31 @@ func TestServerOfAnotherKindIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestWrongSettingOfRedisIsNoOutage: waiting does not help, so no process starts, not even
+// with a journal that could keep callbacks meanwhile.
+func TestWrongSettingOfRedisIsNoOutage(t *testing.T) {
+	locked := streamstest.Redis(t, "--requirepass", "right").Addr()
+	plain := streamstest.Redis(t, streamstest.AOF("always")...).Addr()
+	for name, c := range map[string]struct {
+		address, words string
+		change         func(*streams.RedisOptions)
+	}{
+		"no password": {locked, "streams.redis.password", func(*streams.RedisOptions) {}},
+		"database":    {plain, "streams.redis.db", func(o *streams.RedisOptions) { o.DB = 99 }},
+		"TLS":         {plain, "streams.redis.tls.enabled", func(o *streams.RedisOptions) { o.TLS.Enabled = true }},
+	} {
+		for _, role := range []app.Role{{Gateway: true}, {Workers: true}} {
+			t.Run(fmt.Sprint(name, role), func(t *testing.T) {
+				cfg := besideRedis(t, c.address)
+				c.change(&cfg.Streams.Redis)
+				cfg.Journal.Mode = gateway.JournalFallback
+				_, err := app.New(t.Context(), cfg, role, slog.New(slog.DiscardHandler), "test")
+				var config *app.ConfigError
+				if !errors.As(err, &config) || !strings.Contains(err.Error(), c.words) {
+					t.Errorf("new = %v, want a configuration error that says %q", err, c.words)
+				}
+			})
+		}
+	}
+}
