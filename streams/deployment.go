@@ -56,11 +56,16 @@ func (d *Deployment) Expect(id string) error {
 
 // Look is for NewWriteClient: a server is asked with each new connection whether it is
 // this deployment's. One that lost its record, with everything else, is given it again.
-// It returns ErrLayout, ErrDeployment, or an error that wraps ErrUnavailable.
+// It returns ErrLayout, ErrDeployment, or an error that wraps ErrUnavailable. A server
+// that answers otherwise, as a node of a cluster does, is for Watch to name: Look fails
+// appends alone.
 func (d *Deployment) Look(ctx context.Context, c *redis.Conn) error {
 	r, err := d.read(ctx, c)
 	if err == nil && (r != nil || d.ID() != "") { // Without either, Establish makes it.
 		err = d.settle(ctx, c, r, d.ID())
+	}
+	if _, answered := errors.AsType[redis.Error](err); answered && ctx.Value(appending{}) == nil {
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("streams: new connection: %w", err) // go-redis takes the outermost off
@@ -154,6 +159,9 @@ func (d *Deployment) read(ctx context.Context, rdb redis.Cmdable) (*deployment, 
 	values, err := rdb.HMGet(ctx, d.layout.Deployment(), "id", "partitions", "layout", "oldest_format").Result()
 	if errors.Is(err, ErrLayout) || errors.Is(err, ErrDeployment) {
 		return nil, err // Look refused the connection.
+	}
+	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return nil, fmt.Errorf("%w: %s is no hash", ErrLayout, d.layout.Deployment())
 	}
 	if err != nil {
 		return nil, unavailable("streams: read the record of the deployment", err)

@@ -131,6 +131,17 @@ func TestEmptiedRedisIsGivenItsIdAgain(t *testing.T) {
 	}
 }
 
+// TestClusterNodeIsNotHiddenByTheRecord: a server that has no record to give is asked
+// what it is all the same.
+func TestClusterNodeIsNotHiddenByTheRecord(t *testing.T) {
+	server := streamstest.Redis(t, "--cluster-enabled", "yes")
+	m := newMember(t, server.Addr(), 4)
+	d, err := streams.Check(t.Context(), m.rdb)
+	if err != nil || !errors.Is(d.Breach(streams.DefaultOptions()), streams.ErrDurability) {
+		t.Errorf("a cluster node: %+v, %v", d, err)
+	}
+}
+
 func TestOfManyThatBeginADeploymentOneNamesIt(t *testing.T) {
 	server := streamstest.Redis(t)
 	const processes = 8

@@ -55,6 +55,9 @@ func (d Durability) Breach(o Options) error {
 	if d.Embedded {
 		return nil
 	}
+	if foreign := d.foreign(); foreign != "" {
+		return fmt.Errorf("%w: the server %s", ErrDurability, foreign)
+	}
 	var lacks []string
 	lack := func(accept, text string) {
 		if accept == "" || !slices.Contains(o.Accept, accept) {

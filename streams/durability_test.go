@@ -65,6 +65,8 @@ func TestG1ServerThatCannotKeepThePromiseIsRefused(t *testing.T) {
 		{"redis that leaves it to the system", lazy, promise("redis"), "accept appendfsync-no"},
 		{"redis that leaves it to the system, by name", lazy, promise("redis", "appendfsync-no"), ""},
 		{"a failed write is never accepted", failed, promise("redis", "no-aof", "eviction", "appendfsync-no"), "last write"},
+		{"a cluster node is never accepted", streams.Durability{Mode: "cluster"}, promise("redis", streams.AcceptNoAOF, streams.AcceptEviction, streams.AcceptAppendfsyncNo, streams.AcceptUnverified), "node of a Redis Cluster"},
+		{"a sentinel is never accepted", streams.Durability{Mode: "sentinel"}, promise("redis", streams.AcceptNoAOF, streams.AcceptEviction, streams.AcceptAppendfsyncNo, streams.AcceptUnverified), "Redis Sentinel"},
 		{"embedded", streams.Durability{Embedded: true}, promise("fsync"), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -248,6 +250,29 @@ func TestG1ServerThatComesBackWeakerConfirmsNothing(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestG1ServerThatComesBackAsAClusterNodeConfirmsNothing: it takes the place of the one
+// that was asked at the start, and every new connection asks again.
+func TestG1ServerThatComesBackAsAClusterNodeConfirmsNothing(t *testing.T) {
+	server := streamstest.Redis(t, streamstest.AOF("everysec")...)
+	o := promise("redis")
+	o.Redis.Address = server.Addr()
+	watch := streams.NewWatch(o, discard(), prometheus.NewRegistry())
+	rdb, err := streams.NewWriteClient(o, watch.Look)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rdb.Close() }()
+	if err := watch.Check(t.Context(), rdb); err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	server.RestartWith(streamstest.ClusterNode(t)...)
+	streamstest.Eventually(t, "the watch has met the node", func() bool {
+		_ = rdb.Ping(t.Context()) // the broken connections are used up first
+		return errors.Is(watch.Err(), streams.ErrDurability) && strings.Contains(watch.Err().Error(), "node of a Redis Cluster")
+	})
 }
 
 // TestServerWhoseConfigIsHiddenIsNotAway: CONFIG is renamed, as hosted servers do.

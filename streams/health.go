@@ -2,6 +2,7 @@ package streams
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -15,6 +16,8 @@ type Durability struct {
 	Embedded bool `json:"embedded"`
 	// Version is the server's.
 	Version string `json:"version,omitempty"`
+	// Mode is "standalone", "cluster" or "sentinel", in the server's words.
+	Mode string `json:"mode,omitempty"`
 	// Role is "master" or "slave", in the server's words.
 	Role            string `json:"role,omitempty"`
 	MaxmemoryPolicy string `json:"maxmemory_policy,omitempty"`
@@ -63,19 +66,21 @@ func Check(ctx context.Context, rdb Asked) (Durability, error) {
 			Problems: []string{"the embedded engine keeps nothing of its own, and its journal is read again at each start: use a Redis server for anything but trying out"},
 		}, nil
 	}
+	d := Durability{Version: info["redis_version"], Mode: mode(info)}
+	if foreign := d.foreign(); foreign != "" {
+		d.Problems = []string{"the server " + foreign}
+		return d, nil
+	}
 	// While it reads its data a server tells settings that are not in force yet, such
 	// as an append-only file that is off.
 	if info["loading"] == "1" {
 		return Durability{}, unavailable("streams: check", errLoading)
 	}
-	d := Durability{
-		Version:         info["redis_version"],
-		Role:            info["role"],
-		MaxmemoryPolicy: info["maxmemory_policy"],
-		AOF:             info["aof_enabled"] == "1",
-		AOFWriteOK:      info["aof_last_write_status"] == "ok",
-		BgsaveOK:        info["rdb_last_bgsave_status"] == "ok",
-	}
+	d.Role = info["role"]
+	d.MaxmemoryPolicy = info["maxmemory_policy"]
+	d.AOF = info["aof_enabled"] == "1"
+	d.AOFWriteOK = info["aof_last_write_status"] == "ok"
+	d.BgsaveOK = info["rdb_last_bgsave_status"] == "ok"
 	// INFO does not say it. An answer that never came is no answer.
 	m, err := rdb.ConfigGet(ctx, "*appendfsync*").Result()
 	switch {
@@ -86,6 +91,36 @@ func Check(ctx context.Context, rdb Asked) (Durability, error) {
 	}
 	d.Problems = d.problems()
 	return d, nil
+}
+
+// mode is how the server runs. Valkey calls the field by another name unless it is told
+// to sound like Redis.
+func mode(info map[string]string) string {
+	if info["cluster_enabled"] == "1" {
+		return modeCluster
+	}
+	return cmp.Or(info["redis_mode"], info["server_mode"])
+}
+
+// Modes of a server that paybell cannot run on, and what to do instead.
+const (
+	modeCluster  = "cluster"
+	modeSentinel = "sentinel"
+
+	cureCluster  = "point streams.redis.address at a single server with cluster-enabled no"
+	cureSentinel = "point streams.redis.address at the master it watches"
+)
+
+// foreign says, in words, that the server is of a kind that takes no entry of ours
+// whatever its settings are; "" where it is not.
+func (d Durability) foreign() string {
+	switch d.Mode {
+	case modeCluster:
+		return "is a node of a Redis Cluster, which paybell does not support: " + cureCluster
+	case modeSentinel:
+		return "is a Redis Sentinel and holds no data: " + cureSentinel
+	}
+	return ""
 }
 
 // denied reports whether a server answered that it does not know CONFIG, which is often

@@ -36,6 +36,8 @@ func TestG1DurabilityIsToldAsItIs(t *testing.T) {
 		{"no file", streamstest.Redis(t).Addr(), "redis", false, []string{"appendonly yes"}},
 		{"eviction", with("--maxmemory-policy", "allkeys-lru"), "fsync", false, []string{"maxmemory-policy noeviction"}},
 		{"replica", with("--replicaof", "127.0.0.1", master.Port()), "fsync", false, []string{"takes no writes"}},
+		{"cluster node", with(streamstest.ClusterNode(t)...), "redis", false, []string{"cluster-enabled no"}},
+		{"sentinel", streamstest.Sentinel(t).Addr(), "redis", false, []string{"at the master it watches"}},
 		{"embedded", streamstest.Miniredis(t).Addr(), "redis", true, []string{"keeps nothing of its own"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

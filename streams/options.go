@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/paybell/paybell/configs/secret"
@@ -188,7 +189,7 @@ func (o RetentionOptions) Validate() error {
 // Validate reports every problem, each with the path of its field.
 func (o RedisOptions) Validate() error {
 	var errs []error
-	if host, port, err := net.SplitHostPort(o.Address); err != nil || host == "" || port == "" {
+	if host, port, err := net.SplitHostPort(o.Address); err != nil || host == "" || port == "" || strings.Contains(port, "/") {
 		errs = append(errs, errors.New("address: must read host:port"))
 	}
 	if !o.Password.IsZero() {

@@ -62,6 +62,7 @@ func TestOptionsThatContradictEachOther(t *testing.T) {
 			o.Redis.Password = secret.Source{File: "a", Env: "B"}
 		}, "redis.password: "},
 		"a port without a host": {func(o *streams.Options) { o.Redis.Address = ":6379" }, "redis.address: "},
+		"a socket's path":       {func(o *streams.Options) { o.Redis.Address = "unix:///run/redis.sock" }, "redis.address: "},
 	} {
 		o := streams.DefaultOptions()
 		c.change(&o)

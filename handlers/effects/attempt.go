@@ -72,6 +72,7 @@ func (h *Handler) effect(ctx context.Context, tx *Tx, b *batch, picked []int, ap
 	if err := contained(ctx, tx, h.apply, fresh); err != nil {
 		return nil, err
 	}
+	tx.OnCommit(func() { h.slowEvents.applied(fresh) })
 	return k.stale, contained(ctx, tx, h.conflicts, conflicts)
 }
 

@@ -184,7 +184,7 @@ var generalCodes = [...]string{
 	"42P01", // Undefined table: not migrated.
 	"42703", // Undefined column: not migrated.
 	"53",    // Insufficient resources.
-	"57P",   // Operator intervention, shutdown; but not 57014, a statement that took too long.
+	"57",    // Operator intervention, shutdown, and a canceled statement (see tooSlow).
 	"58",    // System errors.
 	"XX",    // Internal errors, corruption.
 }

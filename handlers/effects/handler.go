@@ -14,6 +14,8 @@ type Handler struct {
 	apply     Apply
 	conflicts Apply
 	at        func(Step) error
+	// slowEvents decide who is charged for time that is over.
+	slowEvents slowEvents
 }
 
 var _ workers.BatchHandler = (*Handler)(nil)
@@ -110,19 +112,38 @@ func (h *Handler) run(ctx context.Context, b *batch, orders [][]int) {
 	switch {
 	case err == nil:
 	case ctx.Err() != nil && !hangs(err):
-		b.failAll(orders, err)
-	case general(err), ctx.Err() != nil:
+		b.failAll(orders, h.late(ctx, b, err))
+	case ctx.Err() != nil, general(err) && !tooSlow(ctx, err):
 		b.failAll(orders, workers.Unavailable(err))
+	case len(orders) > 1 && tooSlow(ctx, err):
+		h.store.metrics.isolations.WithLabelValues(h.group).Inc()
+		h.runSlow(ctx, b, orders, err)
 	case len(orders) > 1:
 		h.store.metrics.isolations.WithLabelValues(h.group).Inc()
-		half := len(orders) / 2
-		h.run(ctx, b, orders[:half])
-		h.run(ctx, b, orders[half:])
+		h.halve(ctx, b, orders)
 	case len(orders[0]) > 1:
 		h.runOrder(ctx, b, orders[0])
+	case tooSlow(ctx, err):
+		b.fail(orders[0], h.slow(b, orders[0][0], err))
 	default:
 		b.fail(orders[0], blame(err))
 	}
+}
+
+// halve makes the effects of whole orders in two transactions.
+func (h *Handler) halve(ctx context.Context, b *batch, orders [][]int) {
+	half := len(orders) / 2
+	h.run(ctx, b, orders[:half])
+	h.run(ctx, b, orders[half:])
+}
+
+// late is the outcome of an attempt whose time was over in the middle of its events.
+// Deliveries that had company are not charged for it: each will tell alone.
+func (h *Handler) late(ctx context.Context, b *batch, err error) error {
+	if len(b.ds) > 1 || !tooSlow(ctx, err) {
+		return err
+	}
+	return h.slow(b, 0, err)
 }
 
 // runOrder makes the effects of one order event by event, up to the first that
@@ -135,8 +156,12 @@ func (h *Handler) runOrder(ctx context.Context, b *batch, order []int) {
 			continue
 		case err == nil:
 			err = b.out[i]
+		case ctx.Err() == nil && tooSlow(ctx, err):
+			err = h.slow(b, i, err)
 		case ctx.Err() == nil && general(err), ctx.Err() != nil && hangs(err):
 			err = workers.Unavailable(err)
+		case ctx.Err() != nil && !hopeless(err):
+			err = h.late(ctx, b, err)
 		default:
 			err = blame(err)
 		}
@@ -156,7 +181,7 @@ func blame(err error) error {
 
 // hangs reports whether the time of an attempt that is over was spent on the way to the
 // events: a database that does not answer, or connections that others hold. Where it
-// begins in the middle of an event, the next attempt will tell.
+// was spent in the middle of an event, its neighbours tell (Handler.slow).
 func hangs(err error) bool {
 	_, untouched := errors.AsType[*untouchedError](err)
 	return untouched

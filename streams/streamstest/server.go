@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,7 +25,9 @@ type Server struct {
 	tb   testing.TB
 	dir  string
 	port string
-	args []string
+	// config is a configuration file that goes before args; "" for none.
+	config string
+	args   []string
 	// client is how the harness itself connects.
 	client redis.Options
 
@@ -39,7 +42,23 @@ type Server struct {
 // the test is skipped, or fails if PAYBELL_REQUIRE_SERVERS is set.
 func Redis(tb testing.TB, args ...string) *Server {
 	tb.Helper()
-	return launch(tb, redis.Options{}, args)
+	return launch(tb, redis.Options{}, "", args)
+}
+
+// Sentinel starts a Redis Sentinel that watches nothing.
+func Sentinel(tb testing.TB) *Server {
+	tb.Helper()
+	config := filepath.Join(tb.TempDir(), "sentinel.conf") // it writes its own state there
+	if err := os.WriteFile(config, nil, 0o600); err != nil {
+		tb.Fatalf("streamstest: %v", err)
+	}
+	return launch(tb, redis.Options{}, config, []string{"--sentinel"})
+}
+
+// ClusterNode are the arguments for a node of a Redis Cluster that has no other.
+func ClusterNode(tb testing.TB) []string {
+	tb.Helper()
+	return []string{"--cluster-enabled", "yes", "--cluster-port", freePort(tb)}
 }
 
 // RedisTLS starts a redis-server that speaks TLS alone and asks its clients for
@@ -57,10 +76,10 @@ func RedisTLS(tb testing.TB, cert, key, ca, clientCert, clientKey string) *Serve
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(authority)
 	client := redis.Options{TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{pair}}}
-	return launch(tb, client, []string{"--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", ca})
+	return launch(tb, client, "", []string{"--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", ca})
 }
 
-func launch(tb testing.TB, client redis.Options, args []string) *Server {
+func launch(tb testing.TB, client redis.Options, config string, args []string) *Server {
 	tb.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("PAYBELL_REQUIRE_SERVERS") != "" {
@@ -68,7 +87,7 @@ func launch(tb testing.TB, client redis.Options, args []string) *Server {
 		}
 		tb.Skip("streamstest: redis-server is not installed")
 	}
-	s := &Server{tb: tb, dir: tb.TempDir(), args: args, client: client}
+	s := &Server{tb: tb, dir: tb.TempDir(), config: config, args: args, client: client}
 	tb.Cleanup(func() {
 		s.Kill()
 		if tb.Failed() {
@@ -143,10 +162,15 @@ func (s *Server) start() bool {
 	if s.client.TLSConfig != nil {
 		port = "--tls-port"
 	}
-	args := append([]string{
+	var args []string
+	if s.config != "" {
+		args = append(args, s.config)
+	}
+	args = append(args,
 		"--bind", "127.0.0.1", "--port", "0", port, s.port, "--dir", s.dir,
 		"--save", "", "--appendonly", "no", "--daemonize", "no",
-	}, s.args...)
+	)
+	args = append(args, s.args...)
 	cmd := exec.Command("redis-server", args...) //nolint:noctx // Kill ends it
 	cmd.Stdout = writer{s}
 	cmd.Stderr = writer{s}

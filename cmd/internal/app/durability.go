@@ -10,9 +10,9 @@ import (
 )
 
 // watchDurability refuses a server that cannot keep what the configuration
-// promises, and goes on watching one that can. A server that is away is no reason
-// not to start: callbacks go to the journal or get their retryable reply, and it is
-// asked again.
+// promises, or is not reached for a wrong setting, and goes on watching one that can. A
+// server that is away is no reason not to start: callbacks go to the journal or get
+// their retryable reply, and it is asked again.
 func (a *App) watchDurability(ctx context.Context) error {
 	answered, err := ask(ctx, a.deployment, a.durability, a.redis, a.cfg.Streams, a.log)
 	if err != nil {
@@ -31,8 +31,9 @@ func (a *App) watchDurability(ctx context.Context) error {
 }
 
 // ask asks a server for the first time whether it keeps what the options promise; one
-// that does not is a ConfigError. One that is away has not answered, and until it does
-// nothing that the watch guards is appended.
+// that does not is a ConfigError, and so is one of another layout or deployment, and a
+// connection that the settings do not allow. One that is away has not answered, and until
+// it does nothing that the watch guards is appended.
 func ask(ctx context.Context, deployment *streams.Deployment, watch *streams.Watch, rdb streams.Client, o streams.Options, log *slog.Logger) (answered bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
@@ -43,6 +44,9 @@ func ask(ctx context.Context, deployment *streams.Deployment, watch *streams.Wat
 	case errors.Is(err, streams.ErrDurability):
 		return true, &ConfigError{err}
 	case err != nil:
+		if wrong := streams.Misconfigured(ctx, o, err); wrong != nil {
+			return false, &ConfigError{wrong}
+		}
 		log.Error("redis is away", "address", o.Redis.Address, "err", err)
 		return false, nil
 	default:

@@ -3,12 +3,15 @@ package app_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/paybell/paybell/cmd/internal/app"
 	"github.com/paybell/paybell/configs"
+	"github.com/paybell/paybell/gateway"
 	"github.com/paybell/paybell/streams"
 	"github.com/paybell/paybell/streams/streamstest"
 )
@@ -73,5 +76,57 @@ func TestServerThatCannotKeepThePromiseIsRefused(t *testing.T) {
 				t.Errorf("run: %v", err)
 			}
 		})
+	}
+}
+
+// TestServerOfAnotherKindIsRefused: a node of a cluster and a Sentinel answer, and take
+// nothing. Whatever a configuration accepts, no process starts on one.
+func TestServerOfAnotherKindIsRefused(t *testing.T) {
+	node := streamstest.Redis(t, append(streamstest.AOF("always"), streamstest.ClusterNode(t)...)...)
+	for name, c := range map[string]struct{ address, words string }{
+		"cluster":  {node.Addr(), "node of a Redis Cluster"},
+		"sentinel": {streamstest.Sentinel(t).Addr(), "Redis Sentinel"},
+	} {
+		for _, role := range []app.Role{{Gateway: true}, {Workers: true}} {
+			for _, set := range [][]string{nil, {"streams.accept=[no-aof,eviction,appendfsync-no,unverified]"}} {
+				t.Run(fmt.Sprint(name, role, len(set) > 0), func(t *testing.T) {
+					cfg := besideRedis(t, c.address, set...)
+					cfg.Journal.Mode = gateway.JournalFallback // which would confirm without it
+					_, err := app.New(t.Context(), cfg, role, slog.New(slog.DiscardHandler), "test")
+					var config *app.ConfigError
+					if !errors.As(err, &config) || !strings.Contains(err.Error(), c.words) || !strings.Contains(err.Error(), "streams.redis.address") {
+						t.Errorf("new = %v, want a configuration error that says %q and what to do", err, c.words)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestWrongSettingOfRedisIsNoOutage: waiting does not help, so no process starts, not even
+// with a journal that could keep callbacks meanwhile.
+func TestWrongSettingOfRedisIsNoOutage(t *testing.T) {
+	locked := streamstest.Redis(t, "--requirepass", "right").Addr()
+	plain := streamstest.Redis(t, streamstest.AOF("always")...).Addr()
+	for name, c := range map[string]struct {
+		address, words string
+		change         func(*streams.RedisOptions)
+	}{
+		"no password": {locked, "streams.redis.password", func(*streams.RedisOptions) {}},
+		"database":    {plain, "streams.redis.db", func(o *streams.RedisOptions) { o.DB = 99 }},
+		"TLS":         {plain, "streams.redis.tls.enabled", func(o *streams.RedisOptions) { o.TLS.Enabled = true }},
+	} {
+		for _, role := range []app.Role{{Gateway: true}, {Workers: true}} {
+			t.Run(fmt.Sprint(name, role), func(t *testing.T) {
+				cfg := besideRedis(t, c.address)
+				c.change(&cfg.Streams.Redis)
+				cfg.Journal.Mode = gateway.JournalFallback
+				_, err := app.New(t.Context(), cfg, role, slog.New(slog.DiscardHandler), "test")
+				var config *app.ConfigError
+				if !errors.As(err, &config) || !strings.Contains(err.Error(), c.words) {
+					t.Errorf("new = %v, want a configuration error that says %q", err, c.words)
+				}
+			})
+		}
 	}
 }

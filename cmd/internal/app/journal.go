@@ -31,7 +31,7 @@ func DrainJournal(ctx context.Context, cfg *configs.Config, log *slog.Logger, pr
 	if err := expectMark(deployment, journalMark(cfg.Journal)); err != nil {
 		return err
 	}
-	rdb, err := streams.NewWriteClient(cfg.Streams, deployment.Look, watch.Look)
+	rdb, err := streams.NewWriteClient(cfg.Streams, watch.Look, deployment.Look)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (a *App) buildRedis(ctx context.Context) error {
 	}
 	a.durability = streams.NewWatch(a.cfg.Streams, a.log, a.reg)
 	a.deployment = streams.NewDeployment(a.layout)
-	client, err := streams.NewWriteClient(a.cfg.Streams, a.deployment.Look, a.durability.Look)
+	client, err := streams.NewWriteClient(a.cfg.Streams, a.durability.Look, a.deployment.Look)
 	if err != nil {
 		return err
 	}
