@@ -32,7 +32,7 @@ func DrainJournal(ctx context.Context, cfg *configs.Config, log *slog.Logger, pr
 		return err
 	}
 	defer func() { err = errors.Join(err, rdb.Close()) }()
-	if _, err := ask(ctx, watch, rdb, cfg.Streams, log); err != nil {
+	if err := ask(ctx, watch, rdb, cfg.Streams, log); err != nil {
 		return err
 	}
 	writer := streams.NewWriter(rdb, layout, cfg.Streams.Writer, reg)
