@@ -112,7 +112,7 @@ func probed(ctx context.Context, o RedisOptions, ask func(net.Conn) bool) bool {
 	if err != nil {
 		return false
 	}
-	defer conn.Close() //nolint:errcheck // nothing is owed to it
+	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(o.DialTimeout)); err != nil {
 		return false
 	}

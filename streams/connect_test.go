@@ -69,7 +69,7 @@ func TestWrongSettingIsNamed(t *testing.T) {
 			o := streams.DefaultOptions()
 			o.Redis.Address = c.address
 			c.change(&o.Redis)
-			err, wrong := firstCheck(t, o) //nolint:staticcheck // both are results here, neither is a failure
+			err, wrong := firstCheck(t, o)
 			if !errors.Is(err, streams.ErrUnavailable) {
 				t.Fatalf("check = %v: a running process must go on asking", err)
 			}
@@ -127,7 +127,7 @@ func TestServerThatIsAwayIsNoWrongSetting(t *testing.T) {
 				o := streams.DefaultOptions()
 				o.Redis.Address, o.Redis.TLS.Enabled = address, encrypted
 				o.Redis.DialTimeout, o.Redis.ReadTimeout = 300*time.Millisecond, 300*time.Millisecond
-				if err, wrong := firstCheck(t, o); err == nil || wrong != nil { //nolint:staticcheck // as above
+				if err, wrong := firstCheck(t, o); err == nil || wrong != nil {
 					t.Errorf("TLS %v: %v is laid to %v", encrypted, err, wrong)
 				}
 			})

@@ -110,8 +110,10 @@ type Watch struct {
 	// answer is the last one; nil before the first, and while a server that was met
 	// again has not answered.
 	answer atomic.Pointer[error]
-	wake   chan struct{} // the server was met again and is to be asked every second
-	m      watchMetrics
+	// problems are those of the last answer, as they were logged.
+	problems atomic.Pointer[string]
+	wake     chan struct{} // the server was met again and is to be asked every second
+	m        watchMetrics
 }
 
 // NewWatch returns a watch that has not asked yet.
@@ -152,6 +154,10 @@ func (w *Watch) Check(ctx context.Context, rdb Asked) error {
 	before := w.answer.Swap(&breach)
 	broken := before != nil && *before != nil
 	w.m.set(d, breach)
+	problems := strings.Join(d.Problems, "; ")
+	if told := w.problems.Swap(&problems); problems != "" && !d.Embedded && breach == nil && (told == nil || *told != problems) {
+		w.log.Warn("redis may lose what it confirms", "problems", problems)
+	}
 	switch {
 	case breach != nil && !broken:
 		w.log.Error("redis does not keep what is promised", "err", breach)
@@ -197,6 +203,7 @@ func (w *Watch) Run(ctx context.Context, rdb Asked) error {
 type watchMetrics struct {
 	kept                                   prometheus.Gauge
 	aof, aofWrite, noeviction, fsync, save prometheus.Gauge
+	delayed, pending                       prometheus.Gauge
 }
 
 func newWatchMetrics(reg prometheus.Registerer, promised string) watchMetrics {
@@ -212,10 +219,20 @@ func newWatchMetrics(reg prometheus.Registerer, promised string) watchMetrics {
 		aof: server.WithLabelValues("aof"), aofWrite: server.WithLabelValues("aof_write_ok"),
 		noeviction: server.WithLabelValues("noeviction"), fsync: server.WithLabelValues("fsync"),
 		save: server.WithLabelValues("bgsave_ok"),
+		delayed: register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "paybell_streams_redis_aof_delayed_fsync",
+			Help: "Writes that waited for a slow sync of the append-only file since the server's start, at the last look.",
+		})),
+		pending: register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "paybell_streams_redis_aof_pending_bio_fsync",
+			Help: "Syncs of the append-only file that the server had queued, at the last look.",
+		})),
 	}
 }
 
 func (m watchMetrics) set(d Durability, breach error) {
+	m.delayed.Set(float64(d.DelayedFsync))
+	m.pending.Set(float64(d.PendingFsync))
 	for gauge, is := range map[prometheus.Gauge]bool{
 		m.kept: breach == nil, m.aof: d.AOF, m.aofWrite: d.AOFWriteOK, m.noeviction: d.MaxmemoryPolicy == "noeviction",
 		m.fsync: d.Level() == DurabilityFsync, m.save: d.BgsaveOK,

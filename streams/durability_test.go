@@ -1,9 +1,11 @@
 package streams_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"strconv"
 	"strings"
 	"testing"
@@ -273,6 +275,76 @@ func TestG1ServerThatComesBackAsAClusterNodeConfirmsNothing(t *testing.T) {
 		_ = rdb.Ping(t.Context()) // the broken connections are used up first
 		return errors.Is(watch.Err(), streams.ErrDurability) && strings.Contains(watch.Err().Error(), "node of a Redis Cluster")
 	})
+}
+
+// TestReplicasThatNobodyWaitsForAreTold: nothing is refused, because nobody may ever promote
+// one, but the log and the status say what a promotion loses. It is told once, when the
+// replica is attached, and no more once the server waits for it.
+func TestReplicasThatNobodyWaitsForAreTold(t *testing.T) {
+	master := streamstest.Redis(t, append(streamstest.AOF("always"), "--repl-diskless-sync-delay", "0")...)
+	b := streamstest.New(t, master.Addr())
+	var logs bytes.Buffer
+	watch := streams.NewWatch(promise("fsync"), slog.New(slog.NewTextHandler(&logs, nil)), prometheus.NewRegistry())
+	const lost = "if a replica that lags is promoted, what was confirmed and it lacks is lost"
+	// told looks again, and returns whether the problem stands and how often it was logged.
+	told := func() (bool, int) {
+		t.Helper()
+		d, err := streams.Check(t.Context(), b.Write)
+		if err == nil {
+			err = watch.Check(t.Context(), b.Write)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(strings.Join(d.Problems, "; "), lost), strings.Count(logs.String(), lost)
+	}
+	if stands, logged := told(); stands || logged != 0 {
+		t.Fatalf("without a replica: stands %v, logged %d times", stands, logged)
+	}
+	replica := streamstest.New(t, streamstest.Redis(t, "--replicaof", "127.0.0.1", master.Port()).Addr())
+	streamstest.Eventually(t, "the replica is attached and told", func() bool { stands, _ := told(); return stands })
+	for range 3 {
+		if stands, logged := told(); !stands || logged != 1 {
+			t.Errorf("with a replica: stands %v, logged %d times, want once", stands, logged)
+		}
+	}
+	if d, err := streams.Check(t.Context(), replica.Write); err != nil || len(d.Problems) == 0 || strings.Contains(strings.Join(d.Problems, "; "), lost) {
+		t.Errorf("the replica itself: %+v, %v", d, err)
+	}
+	if err := b.Write.ConfigSet(t.Context(), "min-replicas-to-write", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if stands, logged := told(); stands || logged != 1 {
+		t.Errorf("with min-replicas-to-write 1: stands %v, logged %d times", stands, logged)
+	}
+}
+
+// infoOf answers INFO with a text of its own.
+type infoOf struct {
+	streams.Asked
+	text string
+}
+
+func (i infoOf) Info(ctx context.Context, _ ...string) *redis.StringCmd {
+	cmd := redis.NewStringCmd(ctx, "info")
+	cmd.SetVal(i.text)
+	return cmd
+}
+
+// TestSlowSyncsAreMeasured: no test makes a disk slow, so the server's own answer is changed.
+func TestSlowSyncsAreMeasured(t *testing.T) {
+	b := streamstest.New(t, streamstest.Redis(t, streamstest.AOF("everysec")...).Addr())
+	reg := prometheus.NewRegistry()
+	b.Reg = reg
+	watch := streams.NewWatch(promise("redis"), discard(), reg)
+	info := b.Write.Info(t.Context()).Val()
+	slow := strings.NewReplacer("aof_delayed_fsync:0\r", "aof_delayed_fsync:7\r", "aof_pending_bio_fsync:0\r", "aof_pending_bio_fsync:2\r").Replace(info)
+	if err := watch.Check(t.Context(), infoOf{b.Write, slow}); err != nil {
+		t.Fatal(err)
+	}
+	if delayed, pending := b.Metric("paybell_streams_redis_aof_delayed_fsync"), b.Metric("paybell_streams_redis_aof_pending_bio_fsync"); delayed != 7 || pending != 2 {
+		t.Errorf("delayed %v, pending %v, want 7 and 2", delayed, pending)
+	}
 }
 
 // TestServerWhoseConfigIsHiddenIsNotAway: CONFIG is renamed, as hosted servers do.

@@ -31,6 +31,14 @@ type Durability struct {
 	// RewriteFsync is false when the server does not sync while it rewrites its
 	// file (no-appendfsync-on-rewrite), or does not let us ask.
 	RewriteFsync bool `json:"rewrite_fsync"`
+	// DelayedFsync is how often, since the server's start, a write waited for a sync of
+	// the append-only file that was slow; PendingFsync is how many syncs it waits for now.
+	DelayedFsync int64 `json:"aof_delayed_fsync"`
+	PendingFsync int64 `json:"aof_pending_bio_fsync"`
+	// Replicas are attached to the server. AwaitsReplicas is true where it refuses writes
+	// when too few of them keep up (min-replicas-to-write).
+	Replicas       int64 `json:"replicas,omitempty"`
+	AwaitsReplicas bool  `json:"awaits_replicas,omitempty"`
 	// Problems are what an operator has to put right, in words; none for a server
 	// that is set up to keep what it confirms.
 	Problems []string `json:"problems,omitempty"`
@@ -81,6 +89,10 @@ func Check(ctx context.Context, rdb Asked) (Durability, error) {
 	d.AOF = info["aof_enabled"] == "1"
 	d.AOFWriteOK = info["aof_last_write_status"] == "ok"
 	d.BgsaveOK = info["rdb_last_bgsave_status"] == "ok"
+	d.DelayedFsync = number(info["aof_delayed_fsync"])
+	d.PendingFsync = number(info["aof_pending_bio_fsync"])
+	d.Replicas = number(info["connected_slaves"])
+	_, d.AwaitsReplicas = info["min_slaves_good_slaves"] // told where the setting is not 0
 	// INFO does not say it. An answer that never came is no answer.
 	m, err := rdb.ConfigGet(ctx, "*appendfsync*").Result()
 	switch {
@@ -149,6 +161,11 @@ func (d Durability) problems() []string {
 	}
 	if d.AOF && !d.AOFWriteOK {
 		out = append(out, "the last write of the append-only file failed: look at the server's disk and log")
+	}
+	if d.Role == "master" && d.Replicas > 0 && !d.AwaitsReplicas {
+		out = append(out, "the server confirms before its replicas have it (min-replicas-to-write 0): "+
+			"if a replica that lags is promoted, what was confirmed and it lacks is lost, whatever streams.durability says; "+
+			"set min-replicas-to-write 1, which bounds that to the last min-replicas-max-lag seconds")
 	}
 	if !d.BgsaveOK {
 		out = append(out, "the last background save failed, and the server may refuse writes: look at its disk and log")

@@ -30,7 +30,7 @@ func TestG1DurabilityIsToldAsItIs(t *testing.T) {
 		embedded bool
 		problems []string
 	}{
-		{"always", master.Addr(), "fsync", false, nil},
+		{"always", with(), "fsync", false, nil},
 		{"everysec", streamstest.Redis(t, streamstest.AOF("everysec")...).Addr(), "redis", false, nil},
 		{"fsync left to the system", streamstest.Redis(t, streamstest.AOF("no")...).Addr(), "redis", false, []string{"appendfsync"}},
 		{"no file", streamstest.Redis(t).Addr(), "redis", false, []string{"appendonly yes"}},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strings"
 
 	"github.com/paybell/paybell/streams"
 )
@@ -14,19 +13,10 @@ import (
 // server that is away is no reason not to start: callbacks go to the journal or get
 // their retryable reply, and it is asked again.
 func (a *App) watchDurability(ctx context.Context) error {
-	answered, err := ask(ctx, a.deployment, a.durability, a.redis, a.cfg.Streams, a.log)
-	if err != nil {
+	if err := ask(ctx, a.deployment, a.durability, a.redis, a.cfg.Streams, a.log); err != nil {
 		return err
 	}
 	a.add("durability", func(ctx context.Context) error { return a.durability.Run(ctx, a.redis) })
-	if !answered {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	if d, err := streams.Check(ctx, a.redis); err == nil && len(d.Problems) > 0 && !d.Embedded {
-		a.log.Warn("redis may lose what it confirms", "problems", strings.Join(d.Problems, "; "))
-	}
 	return nil
 }
 
@@ -34,22 +24,20 @@ func (a *App) watchDurability(ctx context.Context) error {
 // that does not is a ConfigError, and so is one of another layout or deployment, and a
 // connection that the settings do not allow. One that is away has not answered, and until
 // it does nothing that the watch guards is appended.
-func ask(ctx context.Context, deployment *streams.Deployment, watch *streams.Watch, rdb streams.Client, o streams.Options, log *slog.Logger) (answered bool, err error) {
+func ask(ctx context.Context, deployment *streams.Deployment, watch *streams.Watch, rdb streams.Client, o streams.Options, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	if err := deployment.Verify(ctx, rdb); mismatch(err) {
-		return true, &ConfigError{err}
+		return &ConfigError{err}
 	}
 	switch err := watch.Check(ctx, rdb); {
 	case errors.Is(err, streams.ErrDurability):
-		return true, &ConfigError{err}
+		return &ConfigError{err}
 	case err != nil:
 		if wrong := streams.Misconfigured(ctx, o, err); wrong != nil {
-			return false, &ConfigError{wrong}
+			return &ConfigError{wrong}
 		}
 		log.Error("redis is away", "address", o.Redis.Address, "err", err)
-		return false, nil
-	default:
-		return true, nil
 	}
+	return nil
 }

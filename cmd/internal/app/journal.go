@@ -36,7 +36,7 @@ func DrainJournal(ctx context.Context, cfg *configs.Config, log *slog.Logger, pr
 		return err
 	}
 	defer func() { err = errors.Join(err, rdb.Close()) }()
-	if _, err := ask(ctx, deployment, watch, rdb, cfg.Streams, log); err != nil {
+	if err := ask(ctx, deployment, watch, rdb, cfg.Streams, log); err != nil {
 		return err
 	}
 	writer := streams.NewWriter(rdb, layout, cfg.Streams.Writer, reg)
