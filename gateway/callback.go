@@ -84,7 +84,7 @@ func (g *Gateway) take(ctx context.Context, a *account, cb *provider.Callback) (
 
 	verified, err := a.Provider.Verify(cb)
 	if err != nil {
-		return receipt{}, &stageError{"verify", err}
+		return receipt{}, &stageError{"verify", g.clock.excuse(ctx, err)}
 	}
 	if verified == nil { // a verifier that says nothing has not said yes
 		return receipt{}, errors.New("gateway: provider verified nothing")

@@ -17,6 +17,9 @@ var (
 	ErrBodyMemory = errors.New("gateway: too many large bodies at once")
 	// ErrBusy: as many callbacks as Options allow are under way.
 	ErrBusy = errors.New("gateway: too many callbacks at once")
+	// ErrClock: a signed time is outside of its tolerance, and the clock it was compared with
+	// may be wrong.
+	ErrClock = errors.New("gateway: the clock may be wrong")
 	// ErrPanic: a provider or the appender panicked.
 	ErrPanic = errors.New("gateway: panic")
 	// ErrMiscounted: the appender did not say of every record that it is durable.

@@ -55,6 +55,9 @@ type Deps struct {
 	// Ready returns nil when a callback can be kept now; nil means always. An error
 	// that has a method PublicReason() string chooses the words of /readyz.
 	Ready func(ctx context.Context) error
+	// Clock tells the event store's time, which the process's clock is compared with; nil
+	// compares it with nothing.
+	Clock func(ctx context.Context) (time.Time, error)
 	// Keeps names what keeps callbacks now, for /readyz; nil says nothing.
 	Keeps func() string
 }
@@ -67,6 +70,7 @@ type Gateway struct {
 	log      *slog.Logger
 	now      func() time.Time
 	metrics  *metrics
+	clock    *clock
 	health   *health
 	strays   *quietLog
 	unknown  gin.HandlerFunc // answers for accounts that there are not
@@ -96,11 +100,12 @@ func New(o Options, accounts []Account, a Appender, d Deps) (*Gateway, error) {
 	g := &Gateway{
 		options: o, appender: a, log: d.Logger, now: d.Now,
 		accounts: make(map[string]*account, len(accounts)),
-		health:   newHealth(d),
+		clock:    newClock(d),
 		strays:   newQuietLog(d.Logger),
 
 		deadlines: newDeadlines(o.AppendTimeout),
 	}
+	g.health = newHealth(d, g.clock)
 	var err error
 	if g.metrics, err = newMetrics(d.Registerer, g); err != nil {
 		return nil, err

@@ -25,6 +25,7 @@ type health struct {
 	keeps   func() string
 	now     func() time.Time
 	log     *slog.Logger
+	clock   *clock
 	closing atomic.Bool
 
 	mu     sync.Mutex // held while checking: one check serves all who wait
@@ -32,14 +33,14 @@ type health struct {
 	answer error
 }
 
-func newHealth(d Deps) *health {
-	return &health{check: d.Ready, keeps: d.Keeps, now: d.Now, log: d.Logger}
+func newHealth(d Deps, c *clock) *health {
+	return &health{check: d.Ready, keeps: d.Keeps, now: d.Now, log: d.Logger, clock: c}
 }
 
 // live says that the process serves requests, and nothing else.
 func (h *health) live(c *gin.Context) { sendPlain(c.Writer, http.StatusOK, "ok\n") }
 
-// ready says whether a callback can be kept now, and if not why, in words that
+// ready says whether a callback can be believed and kept now, and if not why, in words that
 // tell a stranger nothing about what stands behind the door.
 func (h *health) ready(c *gin.Context) {
 	c.Writer.Header().Set("Cache-Control", "no-store")
@@ -48,6 +49,10 @@ func (h *health) ready(c *gin.Context) {
 		return
 	}
 	err := h.ask(c.Request.Context())
+	if err == nil {
+		h.clock.compare(c.Request.Context())
+		err = h.clock.off()
+	}
 	if err == nil {
 		text := "ready\n"
 		if h.keeps != nil {

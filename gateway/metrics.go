@@ -87,7 +87,11 @@ func newMetrics(r prometheus.Registerer, g *Gateway) (*metrics, error) {
 		Name: "paybell_gateway_large_bodies_bytes",
 		Help: "Memory that bodies larger than 16 KiB hold now.",
 	}, func() float64 { return float64(g.bodyMemory.Load()) })
-	for _, c := range []prometheus.Collector{m.callbacks, m.events, m.seconds, m.bytes, inFlight, limit, memory} {
+	ahead := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "paybell_gateway_clock_difference_seconds",
+		Help: "How far the process's clock was ahead of the event store's when they were last compared; negative is behind.",
+	}, g.clock.seconds)
+	for _, c := range []prometheus.Collector{m.callbacks, m.events, m.seconds, m.bytes, inFlight, limit, memory, ahead} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("gateway: register metrics: %w", err)
 		}

@@ -34,6 +34,10 @@ func judge(err error) verdict {
 	if errors.Is(err, errAppend) {
 		return verdict{outcome: provider.Retry, counted: retry, reason: appendReason(err)}
 	}
+	// It is authentic, and its time may be right.
+	if errors.Is(err, ErrClock) {
+		return verdict{outcome: provider.Retry, counted: retry, reason: "clock"}
+	}
 	// The provider's package does not believe it or cannot find what is signed.
 	if refusal, ok := errors.AsType[*provider.Refusal](err); ok {
 		return judgeRefusal(refusal.Reason)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -64,6 +65,11 @@ func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
 	srv := NewServer(g.options, g, g.log)
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(l) }()
+	comparing, cancelComparing := context.WithCancel(ctx)
+	var compared sync.WaitGroup
+	compared.Go(func() { g.clock.run(comparing) })
+	defer compared.Wait()
+	defer cancelComparing()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("gateway: serve: %w", err)

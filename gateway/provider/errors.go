@@ -17,7 +17,9 @@ const (
 	ReasonMismatch   Reason = "signature_mismatch"
 	ReasonUnknownKey Reason = "unknown_key"
 	// ReasonNoKey: nothing is configured, or nothing is valid now, to verify with.
-	ReasonNoKey  Reason = "missing_secret"
+	ReasonNoKey Reason = "missing_secret"
+	// ReasonStale and ReasonFuture: authentic but for the signed time, which is outside of
+	// the tolerance. What is not authentic is refused for that, whatever its time.
 	ReasonStale  Reason = "stale"
 	ReasonFuture Reason = "future"
 	// ReasonProbe: the provider sent a wrong signature on purpose, to test us.

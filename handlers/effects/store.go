@@ -76,6 +76,17 @@ func (s *Store) Dialect() Dialect { return s.dialect }
 // Now is the store's clock, UTC, in milliseconds.
 func (s *Store) Now() time.Time { return s.now().UTC().Truncate(time.Millisecond) }
 
+// Clock is the database's own clock, which all processes on it share. SQLite has none
+// but the process's.
+func (s *Store) Clock(ctx context.Context) (time.Time, error) {
+	if s.dialect == SQLite {
+		return s.Now(), nil
+	}
+	var now Time
+	err := s.Query(ctx, func(row Row) error { return row.Scan(&now) }, `SELECT now()`)
+	return now.Time, err
+}
+
 // Ping reports whether the database answers, and answers durably.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.write.PingContext(ctx); err != nil {

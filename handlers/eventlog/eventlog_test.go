@@ -92,48 +92,6 @@ func TestG3ConflictsAreKept(t *testing.T) {
 	})
 }
 
-func TestPurge(t *testing.T) {
-	effectstest.EachOptions(t, func(t *testing.T, o effects.Options) {
-		now := effectstest.Base.Add(10 * 24 * time.Hour)
-		s := effectstest.Open(t, o, effects.Deps{Now: func() time.Time { return now }})
-		var events []event.Event
-		for n := range 700 {
-			e := effectstest.Event(n, event.PaymentSucceeded, "A1", "pi_1", effectstest.CNY(8800))
-			if n >= 600 {
-				e.ReceivedAt = now.Add(-time.Hour)
-			}
-			events = append(events, e)
-		}
-		ds := effectstest.Deliveries(group, events...)
-		handle(t, s, ds...)
-		reader := eventlog.NewReader(s)
-		for name, c := range map[string]struct {
-			retention time.Duration
-		}{"for ever": {0}, "longer": {30 * 24 * time.Hour}} {
-			if n, err := reader.Purge(t.Context(), eventlog.Options{Retention: c.retention}); n != 0 || err != nil {
-				t.Errorf("%s: purged %d, %v, want none", name, n, err)
-			}
-		}
-		if n, err := reader.PurgeBefore(t.Context(), now, 10); n != 10 || err != nil {
-			t.Errorf("a bounded purge took %d, %v, want 10", n, err)
-		}
-		if n, err := reader.Purge(t.Context(), eventlog.Options{Retention: 24 * time.Hour}); n != 590 || err != nil {
-			t.Errorf("purged %d, %v, want 590", n, err)
-		}
-		left, err := reader.ByOrder(t.Context(), "shop", "A1", 1000)
-		if err != nil || len(left) != 100 || left[0].Event.ID != ds[600].Event.ID {
-			t.Errorf("%d left, %v, want the 100 youngest", len(left), err)
-		}
-		// The keys went with the rows: what comes again is evidence again, and what
-		// is still there is not written twice.
-		handle(t, s, ds[0], ds[699])
-		again, err := reader.ByOrder(t.Context(), "shop", "A1", 1000)
-		if err != nil || len(again) != 101 {
-			t.Errorf("%d rows after two redeliveries, %v, want 101", len(again), err)
-		}
-	})
-}
-
 func TestOptionsValidate(t *testing.T) {
 	for name, c := range map[string]struct {
 		retention time.Duration

@@ -28,7 +28,7 @@ type Entry struct {
 	AppendedAt time.Time
 }
 
-// Reader reads and purges what the handler keeps.
+// Reader reads what the handler keeps.
 type Reader struct{ store *effects.Store }
 
 // NewReader returns a reader of a store.

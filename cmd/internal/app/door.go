@@ -20,7 +20,7 @@ func (a *App) buildGateway(ctx context.Context) error {
 	writer := streams.NewWriter(a.redis, a.layout, a.cfg.Streams.Writer, a.reg)
 	writer.Guard(a.durability.Err)
 	a.add("writer", writer.Run)
-	deps := gateway.Deps{Logger: a.log, Registerer: a.reg, Now: a.seams.now, Ready: a.ready}
+	deps := gateway.Deps{Logger: a.log, Registerer: a.reg, Now: a.seams.now, Ready: a.ready, Clock: a.redisTime}
 	stream := a.seams.stream(writer)
 	appender := stream
 	if a.cfg.Journal.Mode != gateway.JournalRefuse {

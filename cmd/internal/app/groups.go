@@ -13,13 +13,10 @@ import (
 	"github.com/paybell/paybell/workers"
 )
 
-// purgeEvery is how often expired evidence is removed.
-const purgeEvery = time.Hour
-
 // openStore opens the database. A SQLite file belongs to this process and is
 // migrated by it; a shared database is migrated on purpose, by the migrate command.
 func (a *App) openStore(ctx context.Context) (*effects.Store, error) {
-	store, err := effects.Open(ctx, a.cfg.Database, effects.Deps{Logger: a.log, Registerer: a.reg})
+	store, err := effects.Open(ctx, a.cfg.Database, effects.Deps{Logger: a.log, Registerer: a.reg, Now: a.seams.now})
 	if err != nil {
 		return nil, err
 	}
@@ -126,9 +123,16 @@ func (a *App) buildGroups(store *effects.Store) error {
 		return err
 	}
 	a.add("groups", a.whenIdentified(pool.Run))
-	if a.cfg.Groups.EventLog.Enabled {
-		a.add("event log retention", func(ctx context.Context) error { return a.purge(ctx, store) })
+	if !a.cfg.Groups.EventLog.Enabled {
+		return nil
 	}
+	purger, err := eventlog.NewPurger(store, a.cfg.Groups.EventLog.Keep, eventlog.PurgerDeps{
+		Logger: a.log, Registerer: a.reg, Clocks: map[string]func(context.Context) (time.Time, error){"redis": a.redisTime},
+	})
+	if err != nil {
+		return err
+	}
+	a.add("event log retention", purger.Run)
 	return nil
 }
 
@@ -152,23 +156,4 @@ func (a *App) buildTrimmer(enabled []group) error {
 	}
 	a.add("trimmer", a.whenIdentified(a.seams.trimmer(trim.Run, a.redis, a.layout)))
 	return nil
-}
-
-// purge removes evidence that is older than it is kept, until ctx ends.
-func (a *App) purge(ctx context.Context, store *effects.Store) error {
-	evidence := eventlog.NewReader(store)
-	t := time.NewTicker(purgeEvery)
-	defer t.Stop()
-	for {
-		if n, err := evidence.Purge(ctx, a.cfg.Groups.EventLog.Keep); err != nil && ctx.Err() == nil {
-			a.log.Error("purge the event log", "err", err)
-		} else if n > 0 {
-			a.log.Info("event log purged", "events", n)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-		}
-	}
 }

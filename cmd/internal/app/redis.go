@@ -40,6 +40,9 @@ func (a *App) buildRedis(ctx context.Context) error {
 	return a.watchDurability(ctx)
 }
 
+// redisTime is Redis's own clock.
+func (a *App) redisTime(ctx context.Context) (time.Time, error) { return a.redis.Time(ctx).Result() }
+
 // ready reports whether a callback can be kept now.
 func (a *App) ready(ctx context.Context) error {
 	var err error

@@ -275,6 +275,16 @@ func checkTime(tb testing.TB, s Suite) {
 			tb.Errorf("%s: reason %q, want %q", what, got, c.reason)
 		}
 	}
+	for _, tamper := range []provider.Tamper{provider.TamperBody, provider.TamperSignature} {
+		sample := s.sample()
+		sample.At, sample.Tamper = now.Add(-24*time.Hour), tamper
+		if slices.Contains(s.NoTamper, tamper) {
+			continue
+		}
+		if got := refuse(tb, a, sign(tb, a, sample), "old and forged"); got == provider.ReasonStale {
+			tb.Errorf("tamper %s: reason %q, which is for the authentic alone", tamper, got)
+		}
+	}
 }
 
 func checkTamper(tb testing.TB, s Suite) {
