@@ -132,7 +132,7 @@ func (a *App) buildGroups(store *effects.Store) error {
 	if err != nil {
 		return err
 	}
-	a.add("event log retention", purger.Run)
+	a.add("event log retention", a.whenIdentified(purger.Run))
 	return nil
 }
 
