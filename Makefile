@@ -81,7 +81,7 @@ unit: ## quick tests; those that need a server that is not installed skip
 
 .PHONY: race
 race: bin/gotestsum ## all tests with -race on real servers; a skipped test fails
-	CGO_ENABLED=1 PAYBELL_REQUIRE_SERVERS=1 .ci/gotest.sh -race -p $(TESTS) -timeout 5m ./...
+	CGO_ENABLED=1 PAYBELL_REQUIRE_SERVERS=1 .ci/gotest.sh -race -p $(TESTS) -timeout 10m ./...
 
 .PHONY: gate
 gate: bin/gotestsum ## what a callback and a settled event cost in allocations, Redis commands and SQL statements: untimed, without -race

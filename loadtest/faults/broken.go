@@ -27,8 +27,9 @@ type variant struct {
 func lost(v *judge.Verdict) int  { return len(v.Lost) }
 func twice(v *judge.Verdict) int { return len(v.Twice) }
 
-// disorder is what two owners at once do, whichever comes first.
-func disorder(v *judge.Verdict) int { return len(v.OutOfOrder) + len(v.Twice) }
+// disorder is what two owners at once do, whichever comes first: one overtakes the
+// other, does again what it did, or settles what it was about to do.
+func disorder(v *judge.Verdict) int { return len(v.OutOfOrder) + len(v.Twice) + len(v.Lost) }
 
 func variants() []variant {
 	lostReplies := fault{"lost reply before the gateways", between("gateway", proxy.LostReply)}
@@ -40,7 +41,7 @@ func variants() []variant {
 		}, lost, "lost", false},
 		{"lease", "leases without fencing", func() []fault {
 			return []fault{{"worker frozen beyond its lease", frozen("worker", leaseTTL+time.Second)}}
-		}, disorder, "out of order", true},
+		}, disorder, "disorder", true},
 		{"journal", "a journal that is not synced", func() []fault {
 			return []fault{{"power lost while the journal is in use", powerLost}}
 		}, lost, "lost", false},
