@@ -183,9 +183,9 @@ func (d *Deployment) make(ctx context.Context, rdb redis.Cmdable, id string) (*d
 
 func parseDeployment(values []any) (*deployment, error) {
 	r := &deployment{}
-	r.id, _ = values[0].(string)
+	r.id, _ = values[0].(string) // "" is refused below
 	for i, to := range []*int{&r.partitions, &r.layout, &r.oldestFormat} {
-		text, _ := values[i+1].(string)
+		text, _ := values[i+1].(string) // "" is no number
 		n, err := strconv.Atoi(text)
 		if err != nil || r.id == "" {
 			return nil, fmt.Errorf("%w: its record cannot be read", ErrLayout)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 
@@ -68,22 +67,12 @@ func orNone(id string) string {
 	return id
 }
 
-func withOwnership(ctx context.Context, g *globals, do func(*configs.Config, *effects.Store, app.Ownership) error) (err error) {
-	c, err := g.load()
-	if err != nil {
-		return err
-	}
-	if err := app.CheckDatabase(ctx, c); err != nil {
-		return startError(err)
-	}
-	store, err := effects.Open(ctx, c.Database, effects.Deps{Logger: newLogger(c, g.stderr)})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	o, err := app.ReadOwnership(ctx, c, store)
-	if err != nil {
-		return startError(err)
-	}
-	return do(c, store, o)
+func withOwnership(ctx context.Context, g *globals, do func(*configs.Config, *effects.Store, app.Ownership) error) error {
+	return withStore(ctx, g, func(c *configs.Config, store *effects.Store) error {
+		o, err := app.ReadOwnership(ctx, c, store)
+		if err != nil {
+			return startError(err)
+		}
+		return do(c, store, o)
+	})
 }
