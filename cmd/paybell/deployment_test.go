@@ -52,6 +52,9 @@ func TestSecondDatabaseIsRefused(t *testing.T) {
 	first, second := effectstest.Postgres(t).Postgres.File, effectstest.Postgres(t).Postgres.File
 	s := newStack(t, server.Addr(), first)
 	other := "database.postgres.file=" + second
+	if out, err := s.command("deployment", "show").CombinedOutput(); err == nil || !strings.Contains(string(out), "not migrated") {
+		t.Errorf("deployment show of a database that is not migrated: %v\n%s", err, out)
+	}
 	s.run("migrate")
 	s.run("migrate", "--set", other)
 	worker := s.startAt("worker", freeAddress(t))

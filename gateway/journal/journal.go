@@ -3,14 +3,14 @@
 //
 // What it promises: a nil error of Append means that the payloads are on stable
 // storage, written and synced; they are read back in the order in which they were
-// appended; what is read was written, byte for byte (CRC-32C). It fails closed: after
-// a failed sync nothing more is accepted until the directory is opened again, because
-// the kernel may have dropped the pages that it could not write, or after the files were
+// appended; what is read was written, byte for byte (CRC-32C). It fails closed, and
+// accepts nothing more until the directory is opened again: after a failed sync, because
+// the kernel may have dropped the pages that it could not write, and after its files were
 // removed or replaced under it, because the next process would not find what is synced
-// into them; and no process ever writes to a file of an earlier one. A tail torn by a crash is passed over; damage is
-// passed over loudly, the good records around it are used, and the file is kept in
-// quarantine. A disk that hangs holds up Run and Release and nobody else. One process at
-// a time holds the directory.
+// into them. No process ever writes to a file of an earlier one. A tail torn by a crash
+// is passed over; damage is passed over loudly, the good records around it are used, and
+// the file is kept in quarantine. A disk that hangs holds up Run and Release and nobody
+// else. One process at a time holds the directory.
 package journal
 
 import (

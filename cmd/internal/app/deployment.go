@@ -37,7 +37,8 @@ func (a *App) identify(ctx context.Context, store *effects.Store) error {
 	if mismatch(err) {
 		return &ConfigError{err}
 	}
-	a.add("deployment", func(ctx context.Context) error { return a.awaitIdentity(ctx, try) })
+	a.log.Warn("it is not known yet whether redis, database and journal are of one deployment", "err", err)
+	a.add("deployment", func(ctx context.Context) error { return a.awaitIdentity(ctx, try, err) })
 	return nil
 }
 
@@ -46,26 +47,32 @@ func mismatch(err error) bool {
 	return errors.Is(err, streams.ErrLayout) || errors.Is(err, streams.ErrDeployment)
 }
 
-// awaitIdentity asks every second until all have answered and are of one deployment.
-// That they are not may come out late, and does not end a door that keeps callbacks.
-func (a *App) awaitIdentity(ctx context.Context, try func(context.Context) error) error {
+// awaitIdentity asks every second until all have answered and are of one deployment, and
+// tells why not whenever that changes. That they are not may come out late, and does not
+// end a door that keeps callbacks.
+func (a *App) awaitIdentity(ctx context.Context, try func(context.Context) error, told error) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
-	told := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
 		}
-		switch err := try(ctx); {
-		case err == nil:
+		err := try(ctx)
+		if err == nil {
 			close(a.identified)
 			<-ctx.Done()
 			return nil
-		case mismatch(err) && err.Error() != told:
-			told = err.Error()
+		}
+		if ctx.Err() != nil || err.Error() == told.Error() {
+			continue
+		}
+		told = err
+		if mismatch(err) {
 			a.log.Error("nothing is moved between what belongs to different deployments", "err", err)
+		} else {
+			a.log.Warn("workers wait to know whether redis, database and journal are of one deployment", "err", err)
 		}
 	}
 }
@@ -111,7 +118,9 @@ func (a *App) compare(ctx context.Context, store *effects.Store) error {
 		}
 	}
 	if a.keeper != nil {
-		return writeMark(mark, a.deployment.ID())
+		if err := writeMark(mark, a.deployment.ID()); err != nil { // which is no reason to hold workers up
+			a.log.Error("the journal cannot be marked as this deployment's", "err", err)
+		}
 	}
 	return nil
 }
@@ -160,7 +169,7 @@ func expect(d *streams.Deployment, id, otherwise string) error {
 // journalMark is the file that says which deployment a journal's callbacks are for.
 func journalMark(o gateway.JournalOptions) string { return filepath.Join(o.Dir, "deployment") }
 
-// readMark returns "" where there is no mark yet.
+// readMark returns "" where there is no mark yet, or one that a loss of power has emptied.
 func readMark(path string) (string, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -172,11 +181,10 @@ func readMark(path string) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// writeMark leaves a mark that is there as it is. One that a crash cut short is made
-// again: only a whole one gets the name.
+// writeMark leaves a mark that is there as it is. Only a whole one gets the name.
 func writeMark(path, id string) error {
-	if _, err := os.Stat(path); err == nil {
-		return nil
+	if there, err := readMark(path); err != nil || there != "" {
+		return err
 	}
 	whole := path + ".new"
 	err := os.WriteFile(whole, []byte(id+"\n"), 0o600)
@@ -203,8 +211,11 @@ func (o Ownership) Agreed() bool {
 	return o.Deployment == o.Database.Deployment && o.Keeps == o.Database.Database
 }
 
-// ReadOwnership asks the configured Redis and the database of c.
+// ReadOwnership asks the configured Redis and the database of c, which has to be migrated.
 func ReadOwnership(ctx context.Context, c *configs.Config, store *effects.Store) (out Ownership, err error) {
+	if err := store.CheckMigrated(ctx); err != nil {
+		return Ownership{}, err
+	}
 	err = withDeployment(ctx, c, func(d *streams.Deployment, rdb streams.Client) error {
 		if out.Database, err = store.Ownership(ctx); err != nil {
 			return err
@@ -223,7 +234,8 @@ func MoveOwnership(ctx context.Context, c *configs.Config, store *effects.Store)
 		if err != nil {
 			return err
 		}
-		// The database goes first: with a kill in between, each is refused still.
+		// The database goes first: with a kill in between, Redis still names the one it
+		// named before, and this one is refused.
 		if err := store.Move(ctx, d.ID()); err != nil {
 			return err
 		}

@@ -27,11 +27,12 @@ func (a *App) watchDurability(ctx context.Context) error {
 func ask(ctx context.Context, deployment *streams.Deployment, watch *streams.Watch, rdb streams.Client, o streams.Options, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	if err := deployment.Verify(ctx, rdb); mismatch(err) {
-		return &ConfigError{err}
+	err := watch.Check(ctx, rdb)
+	if mismatch(err) {
+		err = deployment.Verify(ctx, rdb) // the same without the words of a server that is away
 	}
-	switch err := watch.Check(ctx, rdb); {
-	case errors.Is(err, streams.ErrDurability):
+	switch {
+	case errors.Is(err, streams.ErrDurability), mismatch(err):
 		return &ConfigError{err}
 	case err != nil:
 		if wrong := streams.Misconfigured(ctx, o, err); wrong != nil {
