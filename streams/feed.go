@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,9 @@ type feedPart struct {
 	// tail is the last entry that was seen, where the wait for more goes on; "" where
 	// nothing is known.
 	tail string
+	// forgotten is how often all that was known of the stream was dropped: what was asked
+	// for before may be another stream's.
+	forgotten int
 	// covered: a blocked read includes it. wanted is when somebody last waited for it,
 	// ahead how many entries were read since.
 	covered bool
@@ -42,8 +46,14 @@ type feedPart struct {
 	news    *news
 	// entryBytes is about how large an entry is.
 	entryBytes int
-	// pause is how long to wait where waiting inside the server does not pay.
-	pause time.Duration
+}
+
+// asked is what a wait has asked for: what follows tail, as of when forgotten was as it
+// was.
+type asked struct {
+	partition int
+	tail      string
+	forgotten int
 }
 
 // news is told once: there is something to read, or err.
@@ -88,7 +98,7 @@ func (f *Feed) after(ctx context.Context, partition int, id string, max, maxByte
 	f.mu.Lock()
 	p := &f.parts[partition]
 	p.ahead = 0
-	out := p.find(from)
+	out, tail, forgotten := p.find(from), p.tail, p.forgotten
 	f.mu.Unlock()
 	if len(out) > 0 {
 		return cutBytes(out, max, maxBytes), nil
@@ -102,16 +112,15 @@ func (f *Feed) after(ctx context.Context, partition int, id string, max, maxByte
 	read := parseEntries(list)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(read) == 0 {
-		// What was seen beyond it is not there: the stream is another one.
-		if tail, ok := parseID(p.tail); !ok || from.less(tail) {
-			p.tail = id
-		}
-		return nil, nil
+	switch {
+	case p.forgotten != forgotten:
+	case len(read) > 0:
+		p.keep(from, read, feedBytes/len(f.parts))
+		p.tail = laterID(p.tail, read[len(read)-1].id)
+	case p.tail == tail:
+		// What had been seen beyond it is not there: the stream is another one.
+		p.tail = id
 	}
-	p.keep(from, read, feedBytes/len(f.parts))
-	p.tail = laterID(p.tail, read[len(read)-1].id)
-	p.pause = 0
 	return cutBytes(read, max, maxBytes), nil
 }
 
@@ -180,6 +189,7 @@ func (f *Feed) forget(partition int) {
 	defer f.mu.Unlock()
 	p := &f.parts[partition]
 	p.stretches, p.tail = nil, ""
+	p.forgotten++
 }
 
 // wait returns when the stream may have entries after id, after the block time, or when
@@ -234,7 +244,8 @@ func (f *Feed) read(ctx context.Context, first int, poll bool) {
 	var pause time.Duration
 	for len(partitions) > 0 {
 		started := time.Now()
-		found, err := f.blockedRead(ctx, partitions, poll)
+		goes := f.ask(partitions)
+		found, err := f.blockedRead(ctx, goes, poll)
 		if redis.HasErrorPrefix(err, "WRONGTYPE") && len(partitions) > 1 {
 			// Somebody overwrote one of the streams; it must not hold up the others.
 			for _, i := range partitions[1:] {
@@ -243,7 +254,7 @@ func (f *Feed) read(ctx context.Context, first int, poll bool) {
 			partitions = partitions[:1]
 			continue
 		}
-		if partitions = f.tell(partitions, found, err); err != nil {
+		if partitions = f.tell(goes, found, err); err != nil {
 			return
 		}
 		switch {
@@ -275,8 +286,9 @@ func (f *Feed) pause(d time.Duration) {
 func (f *Feed) alone(ctx context.Context, partition int, poll bool) {
 	partitions := []int{partition}
 	for len(partitions) > 0 {
-		found, err := f.blockedRead(ctx, partitions, poll)
-		if partitions = f.tell(partitions, found, err); err != nil {
+		goes := f.ask(partitions)
+		found, err := f.blockedRead(ctx, goes, poll)
+		if partitions = f.tell(goes, found, err); err != nil {
 			return
 		}
 		f.pause(feedEvery)
@@ -298,32 +310,43 @@ func (f *Feed) cover(first int) []int {
 	return out
 }
 
+// ask returns what the next wait for the partitions asks for.
+func (f *Feed) ask(partitions []int) []asked {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make([]asked, len(partitions))
+	for i, n := range partitions {
+		out[i] = asked{n, f.parts[n].tail, f.parts[n].forgotten}
+	}
+	return out
+}
+
 // tell hands out what one read has found, and returns which partitions to go on with.
-func (f *Feed) tell(partitions []int, found map[int][]fed, err error) []int {
+func (f *Feed) tell(partitions []asked, found map[int][]fed, err error) []int {
 	if err != nil {
 		err = unavailable("streams: wait for entries", err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	on := partitions[:0]
-	for _, i := range partitions {
-		p := &f.parts[i]
-		if read := found[i]; len(read) > 0 {
-			from, _ := parseID(p.tail) // as in wait
-			// Where it was forgotten meanwhile, nobody knows what these follow.
-			if p.tail != "" && from.less(read[0].at) {
-				p.keep(from, read, feedBytes/len(f.parts))
-				p.tail = read[len(read)-1].id
-				p.ahead += len(read)
-			}
+	on := make([]int, 0, len(partitions))
+	for _, a := range partitions {
+		p := &f.parts[a.partition]
+		read := found[a.partition]
+		// They follow the entry that was asked for, and no other: what is kept behind a
+		// wrong one would hide all that stands in between from whoever has it delivered.
+		from, _ := parseID(a.tail) // as in wait
+		if len(read) > 0 && a.tail != "" && a.tail == p.tail && a.forgotten == p.forgotten {
+			p.keep(from, read, feedBytes/len(f.parts))
+			p.tail = read[len(read)-1].id
+			p.ahead += len(read)
 		}
-		if p.news != nil && (err != nil || len(found[i]) > 0) {
+		if p.news != nil && (err != nil || len(read) > 0) {
 			p.news.err = err
 			close(p.news.told)
 			p.news = nil
 		}
 		if err == nil && p.tail != "" && p.ahead < feedAhead && time.Since(p.wanted) < 2*f.block {
-			on = append(on, i)
+			on = append(on, a.partition)
 		} else {
 			p.covered = false
 			if p.news != nil { // whoever waits looks for himself
@@ -336,7 +359,7 @@ func (f *Feed) tell(partitions []int, found map[int][]fed, err error) []int {
 }
 
 // blockedRead is one XREAD of the partitions, from where each was seen last.
-func (f *Feed) blockedRead(ctx context.Context, partitions []int, poll bool) (map[int][]fed, error) {
+func (f *Feed) blockedRead(ctx context.Context, partitions []asked, poll bool) (map[int][]fed, error) {
 	args := make([]any, 0, 6+2*len(partitions))
 	args = append(args, "xread", "count", feedPage)
 	if !poll {
@@ -344,20 +367,14 @@ func (f *Feed) blockedRead(ctx context.Context, partitions []int, poll bool) (ma
 	}
 	args = append(args, "streams")
 	byKey := make(map[string]int, len(partitions))
-	for _, i := range partitions {
-		key := f.layout.Events(i)
-		byKey[key] = i
+	for _, a := range partitions {
+		key := f.layout.Events(a.partition)
+		byKey[key] = a.partition
 		args = append(args, key)
 	}
-	f.mu.Lock()
-	for _, i := range partitions {
-		tail := f.parts[i].tail
-		if tail == "" {
-			tail = "$"
-		}
-		args = append(args, tail)
+	for _, a := range partitions {
+		args = append(args, cmp.Or(a.tail, "$"))
 	}
-	f.mu.Unlock()
 	cmd := redis.NewCmd(ctx, args...)
 	if !poll {
 		cmd.SetFirstKeyPos(5)
