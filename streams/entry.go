@@ -34,6 +34,9 @@ type Settlement struct {
 	Ended []string
 	// Counts are what is charged to entries that go on, or 0 for one that is forgotten.
 	Counts []Count
+	// Position is that of the effect store, which has what is Done at least; 0 where it
+	// has none. Redis keeps it, for the next owner to compare.
+	Position int64
 }
 
 // Count is how many attempts are charged to an entry.

@@ -32,6 +32,10 @@ type Lease struct {
 	found   []string
 	// replays is how many dead letters were ever replayed into the partition.
 	replays int64
+	// newest is the last entry that was appended, position that of the effect store when
+	// deliveries were settled last, as of the last Adopt.
+	newest   string
+	position int64
 }
 
 // Acquire takes the lease of a partition; ok is false while another owner holds it.
@@ -128,6 +132,48 @@ func (l *Lease) Adopt(ctx context.Context) error {
 	})
 }
 
+// Position is that of the group's effect store when deliveries of the partition were
+// settled last, as of the last Adopt: a store that is behind it has lost effects.
+func (l *Lease) Position() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.position
+}
+
+// Newest is when the last entry was appended, by Redis's clock and as of the last Adopt;
+// zero where none was. Where an effect is of a later one, Redis has lost entries.
+func (l *Lease) Newest() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at, _ := parseID(l.newest) // ids are Redis's own
+	if at.ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(at.ms)).UTC() //nolint:gosec // a time of this age
+}
+
+// Rewind has everything that the stream still has delivered to the group again, also what
+// was settled: its effect store went back to an earlier state, whose position is given.
+// Nothing of the partition may be running. It returns how many entries these are, and
+// when the first of them was appended.
+func (l *Lease) Rewind(ctx context.Context, position int64) (entries int64, since time.Time, err error) {
+	g, p := l.group, l.partition
+	reply, err := l.fenced(ctx, rewindScript, []string{
+		g.layout.Events(p), g.layout.Ledger(p), g.layout.Counts(p, g.name), g.layout.Parked(p, g.name), g.layout.Dead(p, g.name),
+	}, g.name, position)
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	l.mu.Lock()
+	l.found, l.last, l.upTo, l.position = nil, "", "", position
+	l.mu.Unlock()
+	if first, _ := at(reply, 1).(string); first != "" { // an id is always text
+		at, _ := parseID(first)
+		since = time.UnixMilli(int64(at.ms)).UTC() //nolint:gosec // a time of this age
+	}
+	return number(at(reply, 0)), since, nil
+}
+
 // caughtUp notes which entry was the last one delivered.
 func (l *Lease) caughtUp(last string) {
 	l.mu.Lock()
@@ -146,6 +192,9 @@ func (l *Lease) adoptAll(ctx context.Context) (n int, last string, err error) {
 		}
 		if start == "-" {
 			last = page.last
+			l.mu.Lock()
+			l.newest, l.position = page.newest, page.position
+			l.mu.Unlock()
 		}
 		start = page.next
 	}
@@ -156,10 +205,12 @@ func (l *Lease) adoptAll(ctx context.Context) (n int, last string, err error) {
 const adoptPage = 500
 
 // adopted is what came of one page: the ids that were moved, where the next page begins,
-// "" after the last, and, on the first, the last entry delivered to the group.
+// "" after the last, and, on the first, the last entry delivered to the group, the last
+// one that was appended, and the position of the effect store.
 type adopted struct {
-	moved      []string
-	next, last string
+	moved              []string
+	next, last, newest string
+	position           int64
 }
 
 // adoptPage adopts what one page of the pending list holds of other consumers.
@@ -180,7 +231,9 @@ func (l *Lease) adoptPage(ctx context.Context, start string, count int, idleMS i
 	if last, _ := at(reply, 2).(string); last != "" { // no text means no further page
 		page.next = nextID(last)
 	}
-	page.last, _ = at(reply, 3).(string) // only the first page tells
+	page.last, _ = at(reply, 3).(string) // only the first page tells, and what follows
+	page.newest, _ = at(reply, 4).(string)
+	page.position = number(at(reply, 5))
 	return page, nil
 }
 

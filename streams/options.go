@@ -45,6 +45,10 @@ type Options struct {
 	// TrimEvery is how often a worker process removes what every declared group is
 	// done with.
 	TrimEvery time.Duration `yaml:"trim_every"`
+	// Keep is how much of that stays for a while. From it a group gets again what its
+	// database has lost by going back to an earlier state: a backup that was restored, a
+	// standby that was promoted. The embedded engine keeps nothing.
+	Keep KeepOptions `yaml:"keep"`
 	// Retention is how much is kept for groups that nobody declared. Beyond either
 	// bound they are overtaken, with an alarm; declared groups never are.
 	Retention RetentionOptions `yaml:"retention"`
@@ -53,6 +57,16 @@ type Options struct {
 	TakeBytes int `yaml:"take_bytes"`
 	// Writer bounds the group commit.
 	Writer WriterOptions `yaml:"writer"`
+}
+
+// KeepOptions bound what is kept of entries that every declared group has settled;
+// whichever bound is reached first counts.
+type KeepOptions struct {
+	// Bytes is about how much memory of Redis the streams may take with it, all together;
+	// every partition has an equal share.
+	Bytes int64 `yaml:"bytes"`
+	// Age is how long an entry is kept from its append on; 0 keeps none.
+	Age time.Duration `yaml:"age"`
 }
 
 // RetentionOptions bound what is kept for undeclared groups alone.
@@ -135,6 +149,7 @@ func DefaultOptions() Options {
 		Block:        time.Second,
 		ConsumerIdle: time.Hour,
 		TrimEvery:    time.Second,
+		Keep:         KeepOptions{Bytes: 128 << 20, Age: time.Hour},
 		Retention:    RetentionOptions{Bytes: 1 << 30, Age: 7 * 24 * time.Hour},
 		TakeBytes:    8 << 20,
 		Writer:       DefaultWriterOptions(),
@@ -153,7 +168,7 @@ func (o Options) Group() GroupOptions {
 
 // Trim returns the part of the options that a Trimmer takes.
 func (o Options) Trim() TrimOptions {
-	return TrimOptions{Every: o.TrimEvery, Retention: o.Retention, GhostIdle: sweepTTLs * o.LeaseTTL}
+	return TrimOptions{Every: o.TrimEvery, Retention: o.Retention, Keep: o.Keep, GhostIdle: sweepTTLs * o.LeaseTTL}
 }
 
 // Validate reports every problem, each with the path of its field.
@@ -168,6 +183,7 @@ func (o Options) Validate() error {
 		between("consumer_idle", o.ConsumerIdle, time.Minute, 30*24*time.Hour),
 		checkGroups("declared_groups", o.DeclaredGroups),
 		between("trim_every", o.TrimEvery, 100*time.Millisecond, time.Hour),
+		under("keep", o.Keep.Validate()),
 		under("retention", o.Retention.Validate()),
 		between("take_bytes", o.TakeBytes, 64<<10, 1<<30),
 		under("writer", o.Writer.Validate()),
@@ -176,6 +192,14 @@ func (o Options) Validate() error {
 		errs = append(errs, errors.New("writer.connections: must not be more than redis.connections"))
 	}
 	return errors.Join(errs...)
+}
+
+// Validate reports every problem, each with the path of its field.
+func (o KeepOptions) Validate() error {
+	return errors.Join(
+		between("bytes", o.Bytes, 1<<20, 1<<50),
+		between("age", o.Age, 0, 366*24*time.Hour),
+	)
 }
 
 // Validate reports every problem, each with the path of its field.

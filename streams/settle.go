@@ -2,6 +2,7 @@ package streams
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -33,7 +34,7 @@ func (l *Lease) run(name string) string { return l.group.owner + "/" + name }
 // first and runs last. Settling again what was settled changes nothing.
 func (l *Lease) Settle(ctx context.Context, s Settlement) error {
 	for len(s.Done)+len(s.Gone)+len(s.Ended)+len(s.Counts)+len(s.Dead) > 0 {
-		var now Settlement
+		now := Settlement{Position: s.Position}
 		now.Dead, s.Dead = cut(s.Dead, maxDead)
 		if len(s.Dead) == 0 {
 			now.Done, s.Done = cut(s.Done, maxIDs)
@@ -52,8 +53,12 @@ func (l *Lease) Settle(ctx context.Context, s Settlement) error {
 
 func (l *Lease) settle(ctx context.Context, s Settlement) error {
 	g := l.group
-	args := make([]any, 0, 6+len(s.Done)+len(s.Gone)+len(s.Ended)+2*len(s.Counts)+4*len(s.Dead))
-	args = append(args, g.name, g.consumer, len(s.Done), len(s.Gone), len(s.Ended), len(s.Counts))
+	position := ""
+	if s.Position > 0 {
+		position = strconv.FormatInt(s.Position, 10)
+	}
+	args := make([]any, 0, 7+len(s.Done)+len(s.Gone)+len(s.Ended)+2*len(s.Counts)+4*len(s.Dead))
+	args = append(args, g.name, g.consumer, len(s.Done), len(s.Gone), len(s.Ended), len(s.Counts), position)
 	args = anys(anys(args, s.Done), s.Gone)
 	for _, name := range s.Ended {
 		args = append(args, l.run(name))

@@ -17,6 +17,9 @@ type TrimOptions struct {
 	Every time.Duration
 	// Retention is how much is kept for groups that nobody declared.
 	Retention RetentionOptions
+	// Keep is how much is kept of what every declared group is done with; nothing where
+	// its age is 0.
+	Keep KeepOptions
 	// GhostIdle is how long a pending entry of a declared subscriber, whose entry
 	// was deleted, rests before it is ended as lost.
 	GhostIdle time.Duration
@@ -29,11 +32,12 @@ const (
 	trimSteps = 50
 )
 
-// Trimmer removes from the streams what every declared group is done with, and
-// nothing else: neither length nor age of a stream takes an entry that a declared
-// group is still owed. Any number of them may run at once; each script looks
+// Trimmer removes from the streams what every declared group has been done with for a
+// while, and nothing else: neither length nor age of a stream takes an entry that a
+// declared group is still owed. Any number of them may run at once; each script looks
 // afresh, so it is the same whether one does the work or all.
 type Trimmer struct {
+	rdb         Client
 	run         *runner
 	layout      Layout
 	own         []string
@@ -71,7 +75,7 @@ func NewTrimmer(rdb Client, layout Layout, own, subscribers []string, o TrimOpti
 	}
 	subscribers = slices.DeleteFunc(slices.Clone(subscribers), func(name string) bool { return slices.Contains(own, name) })
 	return &Trimmer{
-		run: newRunner(rdb), layout: layout, own: own, subscribers: subscribers,
+		rdb: rdb, run: newRunner(rdb), layout: layout, own: own, subscribers: subscribers,
 		o: o, log: log, m: newTrimMetrics(reg, slices.Concat(own, subscribers)),
 	}, nil
 }
@@ -103,9 +107,10 @@ func (t *Trimmer) Run(ctx context.Context) error {
 // the others.
 func (t *Trimmer) Trim(ctx context.Context) (Trimmed, error) {
 	sum := Trimmed{Created: map[string]int64{}, Lost: map[string]int64{}, Overtaken: map[string]int64{}}
+	keep := t.keep(ctx)
 	var errs []error
 	for i := range t.layout.Partitions() {
-		if err := t.partition(ctx, i, &sum); err != nil {
+		if err := t.partition(ctx, i, keep, &sum); err != nil {
 			t.m.failed.Inc()
 			errs = append(errs, fmt.Errorf("streams: trim partition %d: %w", i, err))
 		}
@@ -113,10 +118,29 @@ func (t *Trimmer) Trim(ctx context.Context) (Trimmed, error) {
 	return sum, errors.Join(errs...)
 }
 
-func (t *Trimmer) partition(ctx context.Context, i int, sum *Trimmed) error {
+// keep is how much of what is settled may stay: nothing on a server that needs the room
+// for what is not.
+func (t *Trimmer) keep(ctx context.Context) KeepOptions {
+	o := t.o.Keep
+	if o.Age == 0 {
+		return o
+	}
+	text, err := t.rdb.Info(ctx, "memory").Result()
+	if err != nil { // the pass says what is wrong
+		return o
+	}
+	memory := parseInfo(text)
+	used, limit := number(memory["used_memory"]), number(memory["maxmemory"])
+	if limit > 0 && used > limit/4*3 {
+		o.Age = 0
+	}
+	return o
+}
+
+func (t *Trimmer) partition(ctx context.Context, i int, keep KeepOptions, sum *Trimmed) error {
 	args := []any{
 		t.o.Retention.Age.Milliseconds(), t.o.Retention.Bytes / int64(t.layout.Partitions()),
-		t.o.GhostIdle.Milliseconds(), trimLook, len(t.own),
+		t.o.GhostIdle.Milliseconds(), trimLook, keep.Age.Milliseconds(), keep.Bytes / int64(t.layout.Partitions()), len(t.own),
 	}
 	args = anys(anys(args, t.own), t.subscribers)
 	keys := []string{t.layout.Events(i), t.layout.Trim(i), t.layout.Ledger(i)}

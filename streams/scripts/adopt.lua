@@ -1,8 +1,9 @@
 -- Makes pending entries of other consumers the caller's own, one page of the
 -- pending list at a time. KEYS: lease, events, counts, attempts.
 -- ARGV: owner, epoch, group, consumer, start id, page, least idle time in ms.
--- Answers {1, moved ids, lost ids, last id of the page or '', last entry delivered to the
--- group, on the first page}. Lost are those whose entry is no longer in the stream; they
+-- Answers {1, moved ids, lost ids, last id of the page or ''}, and on the first page also
+-- the last entry delivered to the group, the last one that was appended, and the position
+-- of the effect store when deliveries were settled last. Lost are those whose entry is no longer in the stream; they
 -- leave the pending list.
 -- XAUTOCLAIM would not do: one engine keeps what was deleted, the other drops it; so
 -- does XCLAIM, and XACK may find nothing left to do.
@@ -34,8 +35,16 @@ if #lost > 0 then redis.call('HINCRBY', KEYS[3], 'lost', #lost) end
 local last = ''
 if #page == tonumber(ARGV[6]) then last = page[#page][1] end
 if ARGV[5] ~= '-' then return {1, moved, lost, last} end
-for _, g in ipairs(redis.call('XINFO', 'GROUPS', KEYS[2])) do
+local function map(list)
   local m = {}
-  for i = 1, #g, 2 do m[g[i]] = g[i + 1] end
-  if m['name'] == ARGV[3] then return {1, moved, lost, last, m['last-delivered-id']} end
+  for i = 1, #list, 2 do m[list[i]] = list[i + 1] end
+  return m
+end
+for _, g in ipairs(redis.call('XINFO', 'GROUPS', KEYS[2])) do
+  g = map(g)
+  if g['name'] == ARGV[3] then
+    local newest = map(redis.call('XINFO', 'STREAM', KEYS[2]))['last-generated-id']
+    local position = redis.call('HGET', KEYS[3], 'position')
+    return {1, moved, lost, last, g['last-delivered-id'], newest or '', position or '0'}
+  end
 end

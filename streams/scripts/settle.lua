@@ -1,14 +1,14 @@
 -- Ends deliveries, and runs. KEYS: lease, events, attempts, runs, counts, parked, parcels,
 -- dead.
 -- ARGV: owner, epoch, group, consumer, number done, number gone, number of runs, number
---       of counts, done ids, gone ids, names of the runs, then id and attempts of each
+--       of counts, position of the effect store or '', done ids, gone ids, names of the runs, then id and attempts of each
 --       count, then id, attempts, reason, error of each dead letter. Gone are those whose
 --       entry, or parcel, somebody deleted. A count is what is charged to an entry that
 --       goes on, 0 to forget it.
 -- Answers {1, ended, dead letters made}.
 if not owned() then return {0} end
 local done, gone, runs, counts = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local counted = 8 + done + gone + runs
+local counted = 9 + done + gone + runs
 local buried = counted + 2 * counts
 
 -- What is done, and nothing else, is the usual call, and it has no use for the other keys.
@@ -85,11 +85,13 @@ local function finish(from, to, as)
   if n ~= all then redis.call('HINCRBY', KEYS[5], as, n - all) end
   return n
 end
-local ended, no = finish(9, 8 + done, 'settled')
+local ended, no = finish(10, 9 + done, 'settled')
 if not ended then return no end
 local lost
-lost, no = finish(9 + done, 8 + done + gone, 'lost')
+lost, no = finish(10 + done, 9 + done + gone, 'lost')
 if not lost then return no end
+
+if ARGV[9] ~= '' then redis.call('HSET', KEYS[5], 'position', ARGV[9]) end
 
 for i = counted + 1, buried, 2 do
   if ARGV[i + 1] == '0' then

@@ -1,8 +1,8 @@
 -- Trims what every declared group is done with. KEYS: events, trim, ledger, then
 -- counts, parked, dead and parcels of each of our own groups.
 -- ARGV: retention age in ms, retention bytes, ghosts' least idle time in ms,
---       most entries to look at, number of our own groups,
---       our own groups, the subscribers' declared groups.
+--       most entries to look at, age in ms and bytes of what is kept after it is settled,
+--       number of our own groups, our own groups, the subscribers' declared groups.
 -- Answers {1, entries trimmed, entries left, 1 when there is more to do,
 --          groups created, {group, entries lost, ...}, {group, ghosts, ...},
 --          undeclared groups overtaken, groups whose account began anew,
@@ -24,7 +24,7 @@ local function entry(from, to)
   return e[1] and e[1][1]
 end
 
-local look, own = tonumber(ARGV[4]), tonumber(ARGV[5])
+local look, own = tonumber(ARGV[4]), tonumber(ARGV[7])
 local groups, created, declared = {}, {}, {}
 local function look_up()
   local list = redis.pcall('XINFO', 'GROUPS', KEYS[1])
@@ -38,11 +38,11 @@ end
 look_up()
 -- A declared group that is not there gets everything from the first entry on, so
 -- it has to be there before the floor is found.
-for i = 6, #ARGV do
-  declared[ARGV[i]] = i - 5
+for i = 8, #ARGV do
+  declared[ARGV[i]] = i - 7
   if not groups[ARGV[i]] then
-    local k = 4 * (i - 5)
-    if i > 5 + own then
+    local k = 4 * (i - 7)
+    if i > 7 + own then
       redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[i], '0', 'MKSTREAM')
     else
       local _, err = create(KEYS[1], KEYS[3], KEYS[k], KEYS[k + 1], KEYS[k + 2], ARGV[i])
@@ -58,7 +58,7 @@ local lost, ghosts, overtaken, anew, beyond, again = {}, {}, {}, {}, {}, {}
 -- what comes would count as read. Nobody can tell what it had read before.
 local about = redis.pcall('XINFO', 'STREAM', KEYS[1])
 about = about.err and {} or map(about)
-for i = 6, #ARGV do
+for i = 8, #ARGV do
   local g, newest = groups[ARGV[i]], about['last-generated-id']
   -- The embedded engine tells another end, and has no such command.
   if about['entries-added'] and less(newest, g['last-delivered-id']) then
@@ -71,8 +71,8 @@ local length = redis.call('XLEN', KEYS[1])
 
 -- Of our own groups the account tells what somebody has removed before it was settled:
 -- it is owed, and nowhere any more.
-for i = 6, 5 + own do
-  local g, k = groups[ARGV[i]], 4 * (i - 5)
+for i = 8, 7 + own do
+  local g, k = groups[ARGV[i]], 4 * (i - 7)
   -- Somebody deleted the schedule, or a part of it: what is parked is due now.
   local kept, due = redis.pcall('HLEN', KEYS[k + 3]), redis.pcall('ZCARD', KEYS[k + 1])
   if type(kept) == 'number' and type(due) == 'number' and kept > due then
@@ -170,9 +170,9 @@ local function bury(g)
 end
 
 local floor
-for i = 6, #ARGV do
+for i = 8, #ARGV do
   local g = groups[ARGV[i]]
-  if i > 5 + own then
+  if i > 7 + own then
     missed(g)
     bury(g)
     remember(g)
@@ -192,20 +192,29 @@ for name, g in pairs(groups) do
     end
   end
 end
-local more = 0
-if held then
+-- The id of a time so many milliseconds ago.
+local function ago(ms)
   local now = redis.call('TIME')
-  local old = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000) - tonumber(ARGV[1])
-  old = string.format('%.0f', math.max(0, old))
-  if less(held, old) then held = old end
+  return string.format('%.0f', math.max(0, tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000) - ms))
+end
+
+-- How many of so many entries are too much for that many bytes.
+local function excessive(entries, most)
   local bytes = redis.pcall('MEMORY', 'USAGE', KEYS[1])
   if type(bytes) ~= 'number' then
     -- An engine that does not tell: a text of the entry and what Redis adds.
     bytes = 100
     for _, v in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1][2]) do bytes = bytes + #v end
-    bytes = bytes * length
+    bytes = bytes * entries
   end
-  local excess = math.ceil(length * (1 - tonumber(ARGV[2]) / bytes))
+  return math.ceil(entries * (1 - most / bytes))
+end
+
+local more = 0
+if held then
+  local old = ago(tonumber(ARGV[1]))
+  if less(held, old) then held = old end
+  local excess = excessive(length, tonumber(ARGV[2]))
   if excess > 0 then
     if excess > look then
       excess, more = look, 1
@@ -218,9 +227,20 @@ if held then
   for _, w in ipairs(waiting) do w[3] = less(w[2], floor) and entry(w[2], '+') end
 end
 
-local n = redis.call('XTRIM', KEYS[1], 'MINID', '~', floor)
 -- XTRIM stops by itself after a hundred nodes' worth of entries.
-if n >= 10000 then more = 1 end
+local page = 10000
+-- What is settled stays for a while: the database of the effects may go back in time.
+local keep, recent = tonumber(ARGV[5]), floor
+if keep > 0 then
+  local old = ago(keep)
+  if less(old, floor) then recent = old end
+end
+local n = redis.call('XTRIM', KEYS[1], 'MINID', '~', recent)
+if less(recent, floor) and n < length then
+  local excess = math.min(page, excessive(length - n, tonumber(ARGV[6])))
+  if excess > 0 then n = n + redis.call('XTRIM', KEYS[1], 'MINID', '~', floor, 'LIMIT', excess) end
+end
+if n >= page then more = 1 end
 if n > 0 then
   first = entry('-', '+')
   for _, w in ipairs(waiting) do

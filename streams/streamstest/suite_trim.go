@@ -19,10 +19,12 @@ var trimCases = []contract{
 	{"G8OneTrimmedPendingEntryStopsNothing", oneTrimmedPendingEntryStopsNothing},
 }
 
-// Trimmer returns a trimmer of the bench for groups of our own and of subscribers.
+// Trimmer returns a trimmer of the bench for groups of our own and of subscribers. It
+// keeps nothing that is settled, unless it is asked to.
 func (b *Bench) Trimmer(own, subscribers []string, change ...func(*streams.TrimOptions)) *streams.Trimmer {
 	b.tb.Helper()
 	o := b.Options.Trim()
+	o.Keep.Age = 0
 	for _, f := range change {
 		f(&o)
 	}
