@@ -39,8 +39,14 @@ type Deps struct {
 	Step func(effects.Step) error
 }
 
+// Handler is a built-in handler, and the store that its effects are kept in.
+type Handler interface {
+	workers.BatchHandler
+	workers.EffectStore
+}
+
 // Builtin returns the built-in handler of a group.
-func Builtin(name string, d Deps) (workers.BatchHandler, error) {
+func Builtin(name string, d Deps) (Handler, error) {
 	steps := effects.WithSteps(d.Step)
 	switch name {
 	case OrderStatus:

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -127,6 +129,33 @@ func createGroup(ctx context.Context, run *runner, layout Layout, partition int,
 		return false, fmt.Errorf("create group %s: %w", name, err)
 	}
 	return number(at(reply, 0)) == 1, nil
+}
+
+// Appended is when the last entry of a partition was appended, by Redis's clock; zero where
+// none was.
+func (g *Group) Appended(ctx context.Context, partition int) (time.Time, error) {
+	info, err := g.write.rdb.XInfoStream(ctx, g.layout.Events(partition)).Result()
+	if err != nil {
+		return time.Time{}, unavailable("streams: ask for the last entry", err)
+	}
+	return timeOf(info.LastGeneratedID), nil
+}
+
+// Advance makes the entries that follow in a partition later than a time, also where
+// Redis's clock is behind it (XSETID). Of a stream whose last entry is later it changes
+// nothing.
+func (g *Group) Advance(ctx context.Context, partition int, beyond time.Time) error {
+	newest, err := g.Appended(ctx, partition)
+	if err != nil || !beyond.After(newest) {
+		return err
+	}
+	id := strconv.FormatInt(beyond.UnixMilli(), 10) + "-0"
+	// One that was appended meanwhile is later.
+	err = g.write.rdb.Do(ctx, "xsetid", g.layout.Events(partition), id).Err()
+	if err != nil && !strings.Contains(err.Error(), "smaller than the target stream top item") {
+		return unavailable("streams: advance a partition", err)
+	}
+	return nil
 }
 
 // Heartbeat announces this consumer as a member of the group and returns how

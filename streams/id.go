@@ -4,6 +4,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // position is an entry id as numbers: milliseconds, and a number within them.
@@ -68,4 +69,13 @@ func (p position) before() position {
 		p = position{ms: p.ms - 1, seq: math.MaxUint64}
 	}
 	return p
+}
+
+// timeOf is when an entry was appended, by Redis's clock; zero for none.
+func timeOf(id string) time.Time {
+	p, ok := parseID(id)
+	if !ok || p.ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(p.ms)).UTC() //nolint:gosec // no time is that late
 }

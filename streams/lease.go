@@ -140,16 +140,12 @@ func (l *Lease) Position() int64 {
 	return l.position
 }
 
-// Newest is when the last entry was appended, by Redis's clock and as of the last Adopt;
-// zero where none was. Where an effect is of a later one, Redis has lost entries.
+// Newest is when the last entry was appended that this owner knows of, by Redis's clock;
+// zero where none was. Where an effect is of a later one, Redis may have lost entries.
 func (l *Lease) Newest() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	at, _ := parseID(l.newest) // ids are Redis's own
-	if at.ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(int64(at.ms)).UTC() //nolint:gosec // a time of this age
+	return timeOf(laterID(l.newest, l.last))
 }
 
 // Rewind has everything that the stream still has delivered to the group again, also what
@@ -167,11 +163,8 @@ func (l *Lease) Rewind(ctx context.Context, position int64) (entries int64, sinc
 	l.mu.Lock()
 	l.found, l.last, l.upTo, l.position = nil, "", "", position
 	l.mu.Unlock()
-	if first, _ := at(reply, 1).(string); first != "" { // an id is always text
-		at, _ := parseID(first)
-		since = time.UnixMilli(int64(at.ms)).UTC() //nolint:gosec // a time of this age
-	}
-	return number(at(reply, 0)), since, nil
+	first, _ := at(reply, 1).(string) // an id is always text
+	return number(at(reply, 0)), timeOf(first), nil
 }
 
 // caughtUp notes which entry was the last one delivered.

@@ -90,6 +90,8 @@ func (*endless) Ensure(context.Context) error           { return nil }
 func (*endless) Heartbeat(context.Context) (int, error) { return 1, nil }
 func (*endless) Leave(context.Context) error            { return nil }
 
+func (e *endless) Appended(context.Context, int) (time.Time, error)          { return time.Time{}, nil }
+func (e *endless) Advance(context.Context, int, time.Time) error             { return nil }
 func (e *endless) Acquire(context.Context, int) (workers.Lease, bool, error) { return e, true, nil }
 
 func (*endless) Partition() int                { return 0 }

@@ -18,7 +18,12 @@ type consumer struct {
 	// their lease or are asked to quit: none is started again before it has ended.
 	owned map[int]*partition
 	ended chan *partition
-	redis trouble
+	// findings come from the comparison of the effect store with Redis, recovered are
+	// partitions for which one has been acted on; recovering are those where it is.
+	findings   chan found
+	recovered  chan int
+	recovering map[int]bool
+	redis      trouble
 	// ensured: the group exists, as far as known.
 	ensured bool
 }
@@ -26,6 +31,7 @@ type consumer struct {
 func newConsumer(g *group) *consumer {
 	return &consumer{
 		group: g, owned: make(map[int]*partition), ended: make(chan *partition, g.log.Partitions()),
+		findings: make(chan found), recovered: make(chan int), recovering: make(map[int]bool),
 		redis: trouble{outage: &g.redisAway, initial: 100 * time.Millisecond, max: g.log.LeaseTTL() / 6},
 	}
 }
@@ -34,9 +40,16 @@ func newConsumer(g *group) *consumer {
 func (c *consumer) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	if c.watch != nil {
+		c.listeners.Go(func() { c.watchStore(ctx) })
+	}
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
+		case f := <-c.findings:
+			c.heed(ctx, f)
+		case partition := <-c.recovered:
+			delete(c.recovering, partition)
 		case p := <-c.ended:
 			c.forget(ctx, p)
 		case <-timer.C:
@@ -116,6 +129,9 @@ func (c *consumer) call(ctx context.Context) (context.Context, context.CancelFun
 func (c *consumer) start(ctx context.Context, l Lease, asked time.Time) {
 	t := newTenure(context.WithoutCancel(ctx), l, c.log.LeaseTTL(), asked, c.now)
 	p := newPartition(c.group, t)
+	if c.watch != nil {
+		c.watch.Store.Begin(l.Partition(), -1)
+	}
 	c.owned[l.Partition()] = p
 	c.metrics.partitions.Inc()
 	c.logger.Debug("partition acquired", "group", c.name, "partition", l.Partition(), "epoch", l.Epoch())

@@ -10,7 +10,7 @@ import (
 
 // mayStart reports whether another run may start.
 func (p *partition) mayStart() bool {
-	return !p.draining && p.running < p.slots && p.attempts.Err() == nil && !p.now().Before(p.probe)
+	return !p.draining && p.begun && p.running < p.slots && p.attempts.Err() == nil && !p.now().Before(p.probe)
 }
 
 // dispatch starts as many runs as there are slots and ready lanes. A run of a

@@ -48,6 +48,11 @@ func start(t *testing.T, log workers.Log, handler any, o workers.Options) *pool 
 	w := workers.NewPool(slog.New(slog.NewTextHandler(p.logs, nil)), p.reg, time.Now)
 	var err error
 	switch h := handler.(type) {
+	case interface {
+		workers.BatchHandler
+		workers.EffectStore
+	}:
+		err = w.AddEffects(log, h, workers.Watch{Store: h}, o)
 	case workers.BatchHandler:
 		err = w.AddBatch(log, h, o)
 	case workers.Handler:

@@ -24,6 +24,10 @@ type Log interface {
 	Leave(ctx context.Context) error
 	// Acquire takes the lease of a partition; ok is false while another owner holds it.
 	Acquire(ctx context.Context, partition int) (l Lease, ok bool, err error)
+	// Appended is when the last entry of a partition was appended, by Redis's clock; zero
+	// where none was. Advance makes the entries that follow later than a time.
+	Appended(ctx context.Context, partition int) (time.Time, error)
+	Advance(ctx context.Context, partition int, beyond time.Time) error
 }
 
 // Lease is one partition in the hands of one owner. Its calls are fenced: they do nothing
@@ -60,6 +64,13 @@ type Lease interface {
 	// They stay parked until they are settled.
 	Parked(ctx context.Context, first, max int) ([]streams.Parked, error)
 	Unpack(ctx context.Context, ids []string) ([]streams.Entry, error)
+	// Position is that of the group's effect store when deliveries were settled last,
+	// Newest when the last entry was appended, as far as this owner has heard.
+	Position() int64
+	Newest() time.Time
+	// Rewind has everything that the stream still has delivered again, also what was
+	// settled: the effect store is at an earlier position.
+	Rewind(ctx context.Context, position int64) (entries int64, since time.Time, err error)
 	// Replays is how many dead letters were replayed into the partition, as far as the
 	// last Take has heard.
 	Replays() int64

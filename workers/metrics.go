@@ -17,6 +17,8 @@ type metrics struct {
 	leaseLosses *prometheus.CounterVec
 	panics      *prometheus.CounterVec
 	lost        *prometheus.CounterVec
+	rewinds     *prometheus.CounterVec
+	rollbacks   *prometheus.CounterVec
 	paused      *prometheus.GaugeVec
 }
 
@@ -51,6 +53,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		leaseLosses: counter("lease_losses_total", "Leases that ended without being released."),
 		panics:      counter("panics_total", "Attempts that panicked."),
 		lost:        counter("lost_entries_total", "Pending entries that were deleted from the stream before they were settled."),
+		rewinds:     counter("rewinds_total", "Times that a partition was set back because the database had gone back to an earlier state."),
+		rollbacks:   counter("redis_rollbacks_total", "Times that Redis was found to lack entries of a partition whose effects are in the database."),
 		paused:      gauge("paused", "Parts of the group that pause because redis, what the handler needs, room for dead_letters or for parked entries is away.", "away"),
 	}
 }
@@ -80,6 +84,8 @@ type groupMetrics struct {
 	leaseLosses prometheus.Counter
 	panics      prometheus.Counter
 	lost        prometheus.Counter
+	rewinds     prometheus.Counter
+	rollbacks   prometheus.Counter
 	paused      *prometheus.GaugeVec // still by what is away
 }
 
@@ -103,6 +109,8 @@ func (m *metrics) of(group string) *groupMetrics {
 		leaseLosses: m.leaseLosses.WithLabelValues(group),
 		panics:      m.panics.WithLabelValues(group),
 		lost:        m.lost.WithLabelValues(group),
+		rewinds:     m.rewinds.WithLabelValues(group),
+		rollbacks:   m.rollbacks.WithLabelValues(group),
 		paused:      m.paused.MustCurryWith(prometheus.Labels{"group": group}),
 	}
 }

@@ -63,8 +63,9 @@ type verdicts struct {
 	// unavailable is the first error that says so; heard: some outcome does not.
 	unavailable error
 	heard       bool
-	// replaced: the effect store has seen a newer owner.
+	// replaced: the effect store has seen a newer owner. lost: it went back in time.
 	replaced bool
+	lost     *BehindError
 	// retries counts failures, first is the first of them.
 	retries int
 	first   *item
@@ -101,6 +102,10 @@ func (v *verdicts) judge(it *item, err error) {
 		if seen, ok := errors.AsType[*ReplacedError](err); ok {
 			v.tenure.lease.Surpass(seen.Epoch)
 		}
+		v.metrics.stopped.Inc()
+		v.uncharge(it)
+	case errors.Is(err, ErrBehind):
+		v.lost, _ = errors.AsType[*BehindError](err) // it is always one
 		v.metrics.stopped.Inc()
 		v.uncharge(it)
 	case IsUnavailable(err):
@@ -180,6 +185,9 @@ func (v *verdicts) conclude() {
 		v.logger.Warn("a newer owner has made effects: the partition is let go of", "group", v.name,
 			"partition", v.tenure.lease.Partition(), "epoch", v.tenure.lease.Epoch())
 		v.drain()
+	}
+	if v.lost != nil {
+		v.fallBehind(v.lost)
 	}
 	switch {
 	case v.unavailable != nil:

@@ -28,6 +28,11 @@ type partition struct {
 	draining bool
 	// quitting: quit is closed. It is the consumer's.
 	quitting bool
+	// begun: the effect store has been told what Redis knows of it, and runs may start.
+	// behind tells that the store went back to an earlier state, lost is set then.
+	begun  bool
+	behind chan *BehindError
+	lost   *BehindError
 
 	lanes lanes
 	known map[string]*item
@@ -63,7 +68,7 @@ type partition struct {
 
 func newPartition(g *group, t *tenure) *partition {
 	p := &partition{
-		group: g, tenure: t, quit: make(chan struct{}),
+		group: g, tenure: t, quit: make(chan struct{}), begun: g.watch == nil, behind: make(chan *BehindError, 1),
 		lanes:   newLanes(max(1, g.options.Attempts/2), g.options.Parked.share(g.log.Partitions())),
 		known:   make(map[string]*item),
 		results: make(chan *run, g.slots),
@@ -90,6 +95,9 @@ func (p *partition) run() {
 		}
 		// When the grace has passed, settling is tried once more and not waited for.
 		if p.draining && p.running == 0 && (p.settled() || failed && p.attempts.Err() != nil) {
+			if p.lost != nil {
+				p.rewind()
+			}
 			return
 		}
 		p.await(more)
@@ -214,6 +222,8 @@ func (p *partition) await(more bool) {
 		p.seat = &s
 	case <-quit:
 		p.drain()
+	case lost := <-p.behind:
+		p.fallBehind(lost)
 	case <-p.tenure.ctx.Done():
 	case <-p.timer.C:
 	}

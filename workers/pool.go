@@ -46,6 +46,9 @@ type group struct {
 	// is charged for the next crash and reaches the end of its attempts.
 	guard chan struct{}
 
+	// watch is nil where nothing is compared.
+	watch *Watch
+
 	redisAway, handlerAway, deadRefused, parkedFull outage
 	// listeners are the waits for new entries.
 	listeners sync.WaitGroup
@@ -61,16 +64,22 @@ func NewPool(logger *slog.Logger, reg prometheus.Registerer, now func() time.Tim
 // Add runs h on a group: deliveries of up to Options.Concurrency ordering keys of a
 // partition at once.
 func (p *Pool) Add(log Log, h Handler, o Options) error {
-	return p.add(log, single{h}, o, o.Concurrency, 1)
+	return p.add(log, single{h}, nil, o, o.Concurrency, 1)
 }
 
 // AddBatch runs h on a group: a batch holds what is ready in all partitions that this
 // process owns. Of one partition there is one batch at a time.
 func (p *Pool) AddBatch(log Log, h BatchHandler, o Options) error {
-	return p.add(log, h, o, 1, o.Batch)
+	return p.add(log, h, nil, o, 1, o.Batch)
 }
 
-func (p *Pool) add(log Log, h BatchHandler, o Options, slots, perRun int) error {
+// AddEffects is AddBatch for a handler whose effects are in a store that is compared with
+// Redis.
+func (p *Pool) AddEffects(log Log, h BatchHandler, w Watch, o Options) error {
+	return p.add(log, h, &w, o, 1, o.Batch)
+}
+
+func (p *Pool) add(log Log, h BatchHandler, watch *Watch, o Options, slots, perRun int) error {
 	name := log.Name()
 	if err := o.Validate(); err != nil {
 		return fmt.Errorf("workers: options of group %q: %w", name, err)
@@ -88,7 +97,7 @@ func (p *Pool) add(log Log, h BatchHandler, o Options, slots, perRun int) error 
 		return fmt.Errorf("%w: %q", ErrGroup, name)
 	}
 	g := &group{
-		name: name, log: log, handler: h, options: o, slots: slots, perRun: perRun,
+		name: name, log: log, handler: h, watch: watch, options: o, slots: slots, perRun: perRun,
 		logger: p.logger, metrics: p.metrics.of(name), now: p.now, guard: p.guard,
 	}
 	if _, one := h.(single); !one {

@@ -83,7 +83,10 @@ func (p *partition) read() (more bool, err error) {
 		if err := lease.Adopt(p.tenure.ctx); err != nil {
 			return false, p.reread(err, adopting)
 		}
-		rd.stage, rd.after = pending, ""
+		if p.watch != nil {
+			p.watch.Store.Begin(lease.Partition(), lease.Position())
+		}
+		rd.stage, rd.after, p.begun = pending, "", true
 		return true, nil
 	case pending:
 		if es, err = lease.Backlog(p.tenure.ctx, rd.after, room); err != nil {

@@ -55,6 +55,9 @@ func (p *partition) flush() error {
 		return nil
 	}
 	call := streams.Settlement{Done: make([]string, 0, len(s.done)), Ended: s.ended, Counts: s.counts}
+	if p.watch != nil && len(s.done) > 0 {
+		call.Position = p.watch.Store.Position(p.tenure.lease.Partition())
+	}
 	for _, it := range s.done {
 		if it.entry.Gone {
 			call.Gone = append(call.Gone, it.entry.ID)

@@ -2,6 +2,7 @@ package effects
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"runtime/debug"
@@ -20,6 +21,7 @@ func (h *Handler) attempt(ctx context.Context, b *batch, orders [][]int) error {
 	var (
 		stale    map[int]int64
 		applying bool
+		behind   *behindError
 	)
 	err := h.store.retrying(ctx, func() error {
 		applying = false
@@ -29,6 +31,9 @@ func (h *Handler) attempt(ctx context.Context, b *batch, orders [][]int) error {
 			return err
 		})
 	})
+	if errors.As(err, &behind) {
+		return err
+	}
 	if err != nil && !applying {
 		return &untouchedError{err}
 	}
@@ -53,11 +58,16 @@ func (e *untouchedError) Unwrap() error { return e.error }
 // keys, and apply what had no key before. applying is set when it gets there.
 func (h *Handler) effect(ctx context.Context, tx *Tx, b *batch, picked []int, applying *bool) (stale map[int]int64, err error) {
 	k := h.newKeys(tx, b, picked)
-	h.fence(tx, b, picked)
+	reached := map[int]int64{}
+	h.fence(tx, b, picked, reached)
 	k.queue(picked)
 	if err := tx.Send(ctx); err != nil {
 		return nil, fmt.Errorf("effects: fence and dedup keys of group %s: %w", h.group, err)
 	}
+	if err := h.positions.check(reached); err != nil {
+		return nil, err
+	}
+	tx.OnCommit(func() { h.positions.commit(reached) })
 	if err := stop(h.at, StepFenced); err != nil {
 		return nil, err
 	}
@@ -76,23 +86,36 @@ func (h *Handler) effect(ctx context.Context, tx *Tx, b *batch, picked []int, ap
 	return k.stale, contained(ctx, tx, h.conflicts, conflicts)
 }
 
-// fence takes the lock of each (group, partition) of the batch and raises its epoch.
-// Holding the lock until the commit makes the newer owner wait for what the older one
-// has begun. An epoch that stays is not written again.
-func (h *Handler) fence(tx *Tx, b *batch, picked []int) {
-	epochs := map[int]int64{}
+// fence takes the lock of each (group, partition) of the batch, raises its epoch and
+// counts the commit, unless a newer owner has been there; reached are the positions that
+// the commit brings. Holding the lock until the commit makes the newer owner wait for what
+// the older one has begun.
+func (h *Handler) fence(tx *Tx, b *batch, picked []int, reached map[int]int64) {
+	epochs, newest := map[int]int64{}, map[int]int64{}
 	for _, i := range picked {
 		p := b.ds[i].Partition
 		epochs[p] = max(epochs[p], b.ds[i].Epoch)
+		newest[p] = max(newest[p], entryTime(b.ds[i].EntryID))
 	}
-	in := NewRows(Integer("part"), Integer("epoch"), Text("grp").Same(h.group))
+	in := NewRows(Integer("part"), Integer("epoch"), Integer("newest"), Text("grp").Same(h.group))
 	for _, p := range slices.Sorted(maps.Keys(epochs)) {
-		in.Add(int64(p), epochs[p])
+		in.Add(int64(p), epochs[p], newest[p])
 	}
-	tx.Queue(in, `
-		INSERT INTO effect_fences AS f (grp, part, epoch)
-		SELECT grp, part, epoch FROM input WHERE true
-		ON CONFLICT (grp, part) DO UPDATE SET epoch = excluded.epoch WHERE excluded.epoch > f.epoch`)
+	tx.QueueQuery(in, `
+		INSERT INTO effect_fences AS f (grp, part, epoch, position, newest)
+		SELECT grp, part, epoch, 1, newest FROM input WHERE true
+		ON CONFLICT (grp, part) DO UPDATE SET epoch = excluded.epoch, position = f.position + 1,
+			newest = CASE WHEN excluded.newest > f.newest THEN excluded.newest ELSE f.newest END
+		WHERE excluded.epoch >= f.epoch
+		RETURNING part, position`, func(row Row) error {
+		var part int
+		var position int64
+		if err := row.Scan(&part, &position); err != nil {
+			return err
+		}
+		reached[part] = position
+		return nil
+	})
 }
 
 // keys are the dedup keys of a transaction's deliveries.

@@ -14,6 +14,7 @@ type Handler struct {
 	apply     Apply
 	conflicts Apply
 	at        func(Step) error
+	positions positions
 	// slowEvents decide who is charged for time that is over.
 	slowEvents slowEvents
 }
@@ -109,8 +110,11 @@ func (h *Handler) run(ctx context.Context, b *batch, orders [][]int) {
 		return
 	}
 	err := h.attempt(ctx, b, orders)
+	var behind *behindError
 	switch {
 	case err == nil:
+	case errors.As(err, &behind):
+		b.failBehind(orders, behind)
 	case ctx.Err() != nil && !hangs(err):
 		b.failAll(orders, h.late(ctx, b, err))
 	case ctx.Err() != nil, general(err) && !tooSlow(ctx, err):
@@ -154,6 +158,7 @@ func (h *Handler) runOrder(ctx context.Context, b *batch, order []int) {
 		switch {
 		case err == nil && b.out[i] == nil:
 			continue
+		case errors.Is(err, workers.ErrBehind): // said of its partition
 		case err == nil:
 			err = b.out[i]
 		case ctx.Err() == nil && tooSlow(ctx, err):

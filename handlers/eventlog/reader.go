@@ -1,11 +1,13 @@
 package eventlog
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/paybell/paybell/handlers/effects"
@@ -55,6 +57,61 @@ func (r *Reader) ByOrder(ctx context.Context, namespace, orderRef string, limit 
 // ByCallback returns the evidence of all events of one callback, in its order.
 func (r *Reader) ByCallback(ctx context.Context, callbackID string) ([]Entry, error) {
 	return r.read(ctx, columns+`WHERE callback_id = $1 ORDER BY callback_part, seq`, callbackID)
+}
+
+// appendedBefore is how long before it was appended a callback may have been received: the
+// gateway's journal may have had it that long.
+const appendedBefore = 24 * time.Hour
+
+// Appended returns the ids of the events whose entries stood in a partition, appended
+// later than since and not later than until by Redis's clock, in their order there.
+func (r *Reader) Appended(ctx context.Context, partition int, since, until time.Time) ([]string, error) {
+	type place struct {
+		id      string
+		ms, seq uint64
+	}
+	var found []place
+	err := r.store.Query(ctx, func(row effects.Row) error {
+		var p place
+		var entryID string
+		if err := row.Scan(&p.id, &entryID); err != nil {
+			return err
+		}
+		if _, err := fmt.Sscanf(entryID, "%d-%d", &p.ms, &p.seq); err != nil {
+			return nil // no entry of Redis
+		}
+		if at := time.UnixMilli(int64(p.ms)); at.After(since) && !at.After(until) { //nolint:gosec // no time is that late
+			found = append(found, p)
+		}
+		return nil
+	}, `SELECT event_id, entry_id FROM event_log WHERE part = $1 AND received_at >= $2`, partition, since.Add(-appendedBefore))
+	if err != nil {
+		return nil, fmt.Errorf("eventlog: what was appended: %w", err)
+	}
+	slices.SortFunc(found, func(a, b place) int { return cmp.Or(cmp.Compare(a.ms, b.ms), cmp.Compare(a.seq, b.seq)) })
+	ids := make([]string, 0, len(found))
+	for _, p := range found {
+		ids = append(ids, p.id)
+	}
+	return ids, nil
+}
+
+// Records returns events with their evidence, as they were appended, in the order of the
+// ids. One that is not there any more is left out; of one whose id was used for different
+// facts, the facts that came first.
+func (r *Reader) Records(ctx context.Context, eventIDs []string) ([]event.Record, error) {
+	out := make([]event.Record, 0, len(eventIDs))
+	for _, id := range eventIDs {
+		entries, err := r.Get(ctx, id)
+		if errors.Is(err, ErrNoEvent) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, entries[0].Record)
+	}
+	return out, nil
 }
 
 func (r *Reader) read(ctx context.Context, query string, args ...any) ([]Entry, error) {

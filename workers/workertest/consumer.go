@@ -71,6 +71,32 @@ func (l *lease) Partition() int { return l.partition }
 // Epoch implements workers.Lease.
 func (l *lease) Epoch() int64 { return l.epoch }
 
+// Position implements workers.Lease.
+func (l *lease) Position() int64 {
+	l.c.g.mu.Lock()
+	defer l.c.g.mu.Unlock()
+	return l.c.g.parts[l.partition].position
+}
+
+// Newest implements workers.Lease. Entries of a Group in memory have no time.
+func (l *lease) Newest() time.Time { return time.Time{} }
+
+// Rewind implements workers.Lease.
+func (l *lease) Rewind(_ context.Context, position int64) (entries int64, since time.Time, err error) {
+	err = l.fenced(Call{Op: "Rewind"}, func(p *part) error {
+		p.next, p.pending, p.position = 0, make(map[string]string), position
+		entries = int64(len(p.entries))
+		return nil
+	})
+	return entries, time.Time{}, err
+}
+
+// Appended implements workers.Log.
+func (c *Consumer) Appended(context.Context, int) (time.Time, error) { return time.Time{}, nil }
+
+// Advance implements workers.Log.
+func (c *Consumer) Advance(context.Context, int, time.Time) error { return nil }
+
 // Name implements workers.Log.
 func (c *Consumer) Name() string { return c.g.name }
 
@@ -279,6 +305,9 @@ func (l *lease) Settle(_ context.Context, s streams.Settlement) error {
 			if p.attempts[count.EntryID] = count.Attempts; count.Attempts == 0 {
 				delete(p.attempts, count.EntryID)
 			}
+		}
+		if s.Position > 0 {
+			p.position = s.Position
 		}
 		for _, name := range s.Ended {
 			delete(p.runs, l.c.name+"/"+name)

@@ -37,6 +37,7 @@ type part struct {
 	dead     []streams.DeadLetter
 	parked   map[string]parked
 	replays  int64
+	position int64
 	owner    string
 	epoch    int64
 	// runs are what the owner is running, by owner and name.

@@ -53,6 +53,7 @@ type App struct {
 	durability *streams.Watch
 	embedded   bool
 	accounts   []gateway.Account
+	writer     *streams.Writer
 	keeper     *gateway.Keeper // nil without a journal
 	pool       *workers.Pool   // nil without workers
 	ledger     *streams.Ledger // nil where no group is declared
@@ -95,6 +96,9 @@ func New(ctx context.Context, cfg *configs.Config, role Role, log *slog.Logger, 
 	if err := a.buildRedis(ctx); err != nil {
 		return nil, err
 	}
+	a.writer = streams.NewWriter(a.redis, a.layout, cfg.Streams.Writer, a.reg)
+	a.writer.Guard(a.durability.Err)
+	a.add("writer", a.writer.Run)
 	var store *effects.Store
 	if role.Workers {
 		if store, err = a.openStore(ctx); err != nil {

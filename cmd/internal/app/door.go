@@ -14,14 +14,11 @@ import (
 	"github.com/paybell/paybell/streams"
 )
 
-// buildGateway opens the public door, and behind it the journal and the writer. The
-// door comes last of all parts, so it closes first.
+// buildGateway opens the public door, and behind it the journal. The door comes last of
+// all parts, so it closes first.
 func (a *App) buildGateway(ctx context.Context) error {
-	writer := streams.NewWriter(a.redis, a.layout, a.cfg.Streams.Writer, a.reg)
-	writer.Guard(a.durability.Err)
-	a.add("writer", writer.Run)
 	deps := gateway.Deps{Logger: a.log, Registerer: a.reg, Now: a.seams.now, Ready: a.ready, Clock: a.redisTime}
-	stream := a.seams.stream(writer)
+	stream := a.seams.stream(a.writer)
 	appender := stream
 	if a.cfg.Journal.Mode != gateway.JournalRefuse {
 		var err error

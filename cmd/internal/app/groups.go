@@ -104,6 +104,7 @@ func (a *App) buildGroups(store *effects.Store) error {
 		defer feed.Close() // its waits end with the client
 		return reader.Close()
 	})
+	recovery := a.buildRecovery(store)
 	pool := workers.NewPool(a.log, a.reg, time.Now)
 	a.pool = pool
 	for _, g := range enabled {
@@ -115,7 +116,8 @@ func (a *App) buildGroups(store *effects.Store) error {
 		if err != nil {
 			return fmt.Errorf("group %s: %w", g.name, err)
 		}
-		if err := pool.AddBatch(a.seams.log(workers.On(log)), a.seams.handler(h), g.options); err != nil {
+		watch := workers.Watch{Store: h, Recover: recovery}
+		if err := pool.AddEffects(a.seams.log(workers.On(log)), a.seams.handler(h), watch, g.options); err != nil {
 			return err
 		}
 	}
@@ -136,6 +138,19 @@ func (a *App) buildGroups(store *effects.Store) error {
 	return nil
 }
 
+// buildRecovery is what is done about entries that Redis has lost. The embedded engine
+// has none of them after a restart, and its journal brings them again.
+func (a *App) buildRecovery(store *effects.Store) func(ctx context.Context, partition int, since, until time.Time) error {
+	if a.embedded {
+		return nil
+	}
+	var reader *eventlog.Reader
+	if a.cfg.Groups.EventLog.Enabled {
+		reader = eventlog.NewReader(store)
+	}
+	return newRecovery(a.cfg, reader, a.writer, a.log).run
+}
+
 // buildTrimmer makes worker processes trim: they are where groups get done with
 // entries. With no group declared, nobody could be waited for, and nothing is trimmed.
 func (a *App) buildTrimmer(enabled []group) error {
@@ -147,7 +162,11 @@ func (a *App) buildTrimmer(enabled []group) error {
 		a.log.Warn("no group is declared, so the streams are not trimmed")
 		return nil
 	}
-	trim, err := streams.NewTrimmer(a.redis, a.layout, own, a.cfg.Streams.DeclaredGroups, a.cfg.Streams.Trim(), a.log, a.reg)
+	o := a.cfg.Streams.Trim()
+	if a.embedded {
+		o.Keep.Age = 0 // all that it has is gone with the process
+	}
+	trim, err := streams.NewTrimmer(a.redis, a.layout, own, a.cfg.Streams.DeclaredGroups, o, a.log, a.reg)
 	if err != nil {
 		return err
 	}
