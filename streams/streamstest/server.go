@@ -147,6 +147,9 @@ func (s *Server) RestartWith(args ...string) {
 	s.args = own
 }
 
+// Dir is where the server keeps its files.
+func (s *Server) Dir() string { return s.dir }
+
 // PID is the server's process.
 func (s *Server) PID() int {
 	s.mu.Lock()
