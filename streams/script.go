@@ -72,6 +72,7 @@ var (
 	adoptScript     = newScript("owned", "adopt")
 	backlogScript   = newScript("owned", "backlog")
 	chargeScript    = newScript("owned", "charge")
+	againScript     = newScript("parcel", "account", "again")
 	rewindScript    = newScript("owned", "account", "rewind")
 	settleScript    = newScript("owned", "parcel", "settle")
 	parkScript      = newScript("owned", "parcel", "park")

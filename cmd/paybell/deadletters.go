@@ -18,8 +18,8 @@ type deadlettersCmd struct {
 	List deadlettersListCmd `cmd:"" help:"List a group's dead letters, newest first."`
 	Show deadlettersShowCmd `cmd:"" help:"Show one dead letter with its event and last error."`
 
-	Replay replayCmd          `cmd:"" help:"Deliver dead letters again, to their group alone."`
-	Drop   deadlettersDropCmd `cmd:"" help:"End dead letters for good."`
+	Replay deadlettersReplayCmd `cmd:"" help:"Deliver dead letters again, to their group alone."`
+	Drop   deadlettersDropCmd   `cmd:"" help:"End dead letters for good."`
 }
 
 // filters say which dead letters of a group are meant; what is left out selects all.

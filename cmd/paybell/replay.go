@@ -13,7 +13,12 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/time/rate"
+
+	"github.com/paybell/paybell/cmd/internal/app"
+	"github.com/paybell/paybell/configs"
 	"github.com/paybell/paybell/gateway/admin"
+	"github.com/paybell/paybell/handlers/effects"
 	"github.com/paybell/paybell/streams"
 )
 
@@ -37,12 +42,102 @@ type selection struct {
 	Yes    bool     `short:"y" help:"Do not ask."`
 }
 
-// replayCmd delivers dead letters again.
-type replayCmd struct{ selection }
+// deadlettersReplayCmd delivers dead letters again.
+type deadlettersReplayCmd struct{ selection }
+
+// Run implements the command.
+func (r *deadlettersReplayCmd) Run(ctx context.Context, g *globals) error {
+	return r.each(ctx, g, "replay", streams.Replayed, func(ids []string) any { return admin.ReplayRequest{IDs: ids} })
+}
+
+// replayCmd delivers dead letters again, or what a group has settled.
+type replayCmd struct {
+	deadlettersReplayCmd
+
+	Settled bool `help:"Instead of dead letters, all that the group has settled and that was appended --since: for a group that lost its effects. It is read from the configured Redis and database."`
+}
 
 // Run implements the command.
 func (r *replayCmd) Run(ctx context.Context, g *globals) error {
-	return r.each(ctx, g, "replay", streams.Replayed, func(ids []string) any { return admin.ReplayRequest{IDs: ids} })
+	if r.Settled {
+		return r.redeliver(ctx, g)
+	}
+	return r.deadlettersReplayCmd.Run(ctx, g)
+}
+
+// redeliver delivers again what the group has settled.
+func (r *replayCmd) redeliver(ctx context.Context, g *globals) error {
+	switch {
+	case len(r.IDs) > 0 || r.All || len(r.query()) != 1 || r.Since == "":
+		return fmt.Errorf("%w: --settled goes with --since, and with no other selection", errConfig)
+	case r.Rate < 0:
+		return fmt.Errorf("%w: --rate: must not be negative", errConfig)
+	}
+	since, err := moment(r.Since, time.Now())
+	if err != nil {
+		return fmt.Errorf("%w: --since: %w", errConfig, err)
+	}
+	return withStore(ctx, g, func(c *configs.Config, store *effects.Store) error {
+		again := app.Redelivery{Group: r.Group, Since: since, DryRun: true}
+		if err := again.Run(ctx, c, store); err != nil {
+			return startError(err)
+		}
+		if r.DryRun {
+			return r.told(&again)
+		}
+		if !r.Yes {
+			question := fmt.Sprintf("deliver %d settled events again to %s, %d of them from the event log?", again.Kept+again.Logged, r.Group, again.Logged)
+			if err := confirm(ctx, question); err != nil {
+				return err
+			}
+		}
+		again = app.Redelivery{Group: r.Group, Since: since, Each: r.pace(ctx)}
+		err := again.Run(ctx, c, store)
+		return errors.Join(err, r.told(&again))
+	})
+}
+
+// moment reads a time: RFC 3339, or a duration before now.
+func moment(text string, now time.Time) (time.Time, error) {
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		return now.Add(-ago), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%q is neither a time as in RFC 3339 nor a duration such as 2h", text)
+	}
+	return at, nil
+}
+
+// pace holds deliveries to the rate wanted.
+func (r *replayCmd) pace(ctx context.Context) func() error {
+	if r.Rate == 0 {
+		return ctx.Err
+	}
+	limit := rate.NewLimiter(rate.Limit(r.Rate), max(1, r.Rate/10))
+	return func() error { return limit.Wait(ctx) }
+}
+
+// told tells what came of a redelivery.
+func (r *replayCmd) told(a *app.Redelivery) error {
+	if r.Output == "json" {
+		body, err := json.Marshal(map[string]any{"dry_run": a.DryRun, "kept": a.Kept, "logged": a.Logged, "owed": a.Owed})
+		if err != nil {
+			return fmt.Errorf("write the answer: %w", err)
+		}
+		return printJSON(body)
+	}
+	text := fmt.Sprintf("%d events from the streams and %d from the event log", a.Kept, a.Logged)
+	switch {
+	case a.DryRun:
+		text += "; nothing was done"
+	case a.Owed > 0:
+		text += fmt.Sprintf(" are delivered again; %d were not settled yet and are left alone", a.Owed)
+	default:
+		text += " are delivered again"
+	}
+	_, err := fmt.Fprintln(os.Stdout, text)
+	return err
 }
 
 // deadlettersDropCmd ends dead letters for good.

@@ -175,6 +175,42 @@ func TestRedisOfAnOldFileGetsAgainWhatTheEventLogHas(t *testing.T) {
 	}
 }
 
+// TestG4GroupThatLostItsTablesGetsThemAgain: an operator has emptied what the group points
+// wrote; settled events are delivered to it again, from the streams as far as they are kept
+// and from the event log before that.
+func TestG4GroupThatLostItsTablesGetsThemAgain(t *testing.T) {
+	r := newRolled(t, streamstest.Redis(t, streamstest.AOF("everysec")...))
+	r.start("gateway", r.gatewayURL)
+	admin := freeAddress(t)
+	worker := r.startAt("worker", admin)
+	r.more(30)
+	r.complete("at first")
+	worker.kill()
+	for _, key := range r.rdb.Keys(t.Context(), "*:events").Val() { // as trimming would, later
+		if err := r.rdb.XTrimMaxLen(t.Context(), key, 1).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	admin = freeAddress(t)
+	r.startAt("worker", admin)
+	if _, err := r.db.ExecContext(t.Context(), `
+		DELETE FROM points_ledger; DELETE FROM points_balances; DELETE FROM points_orders; DELETE FROM points_order_refs;
+		DELETE FROM effects WHERE grp = 'points'`); err != nil {
+		t.Fatal(err)
+	}
+	out, err := r.command("replay", "points", "--settled", "--since", "1h", "--rate", "0", "--yes").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "are delivered again") || strings.Contains(string(out), " 0 from the event log") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	r.complete("delivered again")
+	r.balanced(admin)
+	for _, c := range []struct{ words, group string }{{"no such group", "nobody"}, {"letters, digits", "no/body"}} {
+		if out, err := r.command("replay", c.group, "--settled", "--since", "1h", "--yes").CombinedOutput(); err == nil || !strings.Contains(string(out), c.words) {
+			t.Errorf("%s: %v, want %q in\n%s", c.group, err, c.words, out)
+		}
+	}
+}
+
 // streamed counts the entries of all partitions.
 func (r *rolled) streamed() (n int) {
 	for _, key := range r.rdb.Keys(r.t.Context(), "*:events").Val() {

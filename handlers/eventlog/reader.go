@@ -96,11 +96,10 @@ func (r *Reader) Appended(ctx context.Context, partition int, since, until time.
 	return ids, nil
 }
 
-// Records returns events with their evidence, as they were appended, in the order of the
-// ids. One that is not there any more is left out; of one whose id was used for different
-// facts, the facts that came first.
-func (r *Reader) Records(ctx context.Context, eventIDs []string) ([]event.Record, error) {
-	out := make([]event.Record, 0, len(eventIDs))
+// Entries returns the evidence of events in the order of the ids. One that is not there any
+// more is left out; of one whose id was used for different facts, the facts that came first.
+func (r *Reader) Entries(ctx context.Context, eventIDs []string) ([]Entry, error) {
+	out := make([]Entry, 0, len(eventIDs))
 	for _, id := range eventIDs {
 		entries, err := r.Get(ctx, id)
 		if errors.Is(err, ErrNoEvent) {
@@ -109,7 +108,7 @@ func (r *Reader) Records(ctx context.Context, eventIDs []string) ([]event.Record
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, entries[0].Record)
+		out = append(out, entries[0])
 	}
 	return out, nil
 }

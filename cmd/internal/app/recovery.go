@@ -58,14 +58,14 @@ func (r *recovery) run(ctx context.Context, partition int, since, until time.Tim
 	missing := 0
 	for len(ids) > 0 {
 		n := min(len(ids), recoveryPage)
-		records, err := r.reader.Records(ctx, ids[:n])
+		entries, err := r.reader.Entries(ctx, ids[:n])
 		if err != nil {
 			return err
 		}
-		for i := range records {
-			outcome, err := r.append(ctx, records[i])
+		for i := range entries {
+			outcome, err := r.append(ctx, entries[i].Record)
 			if err != nil {
-				return fmt.Errorf("append event %s again: %w", records[i].Event.ID, err)
+				return fmt.Errorf("append event %s again: %w", entries[i].Event.ID, err)
 			}
 			if outcome == event.New {
 				missing++
