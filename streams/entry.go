@@ -18,6 +18,9 @@ type Entry struct {
 	// Err is set, and Record empty, when the entry's fields cannot be read as a
 	// record. The owner ends it as a dead letter.
 	Err error
+	// Buried is true for an entry that became a dead letter of the group before the group
+	// was given everything again.
+	Buried bool
 	// Gone is true for a pending entry whose fields were deleted or trimmed away
 	// before it was settled: its event is lost to this group.
 	Gone bool

@@ -131,6 +131,11 @@ func TestG4GroupIsSetBackToWhatIsKept(t *testing.T) {
 	if len(again) != 10 {
 		t.Fatalf("%d entries are delivered again, want 10", len(again))
 	}
+	for i := range again {
+		if want := again[i].ID == es[5].ID; again[i].Buried != want {
+			t.Errorf("entry %d: buried %v, want %v", i, again[i].Buried, want)
+		}
+	}
 	b.Settle(l, streams.Settlement{Done: idsOf(again), Position: 43})
 	if got := b.Trim(trim); got.Entries != 10 || len(got.Lost) != 0 {
 		t.Fatalf("%+v", got)
@@ -139,6 +144,45 @@ func TestG4GroupIsSetBackToWhatIsKept(t *testing.T) {
 	accounts, err := ledger.Read(t.Context())
 	if a := accounts["points"]; err != nil || a.Difference() != 0 || a.Lost != 0 || a.Unread+a.Pending+a.Parked != 0 {
 		t.Fatalf("%+v, %v", a, err)
+	}
+}
+
+// A dead letter stays one, and the only one, when the group is given everything again:
+// for an owner that goes on, and for the next one.
+func TestG5DeadLetterIsNotMadeTwice(t *testing.T) {
+	b := streamstest.New(t, streamstest.Redis(t).Addr(), func(o *streams.Options) { o.Partitions = 1 })
+	b.AppendTo(0, 4)
+	l := b.Lease(b.Group("points", "w1"), 0)
+	if err := l.Adopt(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	es := b.Take(l, 3)
+	b.Settle(l, streams.Settlement{Done: idsOf(es[:2]), Dead: []streams.DeadLetter{{EntryID: es[2].ID, Reason: "rejected"}}})
+	if err := b.Write.XGroupDestroy(t.Context(), b.Layout.Events(0), "points").Err(); err != nil {
+		t.Fatal(err)
+	}
+	want := func(es []streams.Entry, n int) {
+		t.Helper()
+		if len(es) != n {
+			t.Fatalf("%d entries, want %d", len(es), n)
+		}
+		for i := range es {
+			if es[i].Buried != (i == 2) {
+				t.Errorf("entry %d: buried %v", i, es[i].Buried)
+			}
+		}
+	}
+	want(b.Take(l, 3), 3)
+	if err := l.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l = b.Lease(b.Group("points", "w2"), 0)
+	if err := l.Adopt(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want(b.Backlog(l), 3)
+	if es := b.Take(l, 3); len(es) != 1 || es[0].Buried {
+		t.Errorf("%+v", es)
 	}
 }
 

@@ -36,6 +36,10 @@ type Lease struct {
 	// deliveries were settled last, as of the last Adopt.
 	newest   string
 	position int64
+	// again: the group was given everything again, and has not come to the end of that as
+	// of the last Adopt. Entries that are among its dead letters, buried, come once more.
+	again  bool
+	buried map[string]bool
 }
 
 // Acquire takes the lease of a partition; ok is false while another owner holds it.
@@ -148,6 +152,51 @@ func (l *Lease) Newest() time.Time {
 	return timeOf(laterID(l.newest, l.last))
 }
 
+// mark marks the entries that are among the group's dead letters.
+func (l *Lease) mark(ctx context.Context, es []Entry) error {
+	l.mu.Lock()
+	again, known := l.again, l.buried
+	l.mu.Unlock()
+	if !again || len(es) == 0 {
+		return nil
+	}
+	if known == nil {
+		var err error
+		if known, err = buried(ctx, l.group.write, l.group.layout.Dead(l.partition, l.group.name)); err != nil {
+			return err
+		}
+		l.mu.Lock()
+		l.buried = known
+		l.mu.Unlock()
+	}
+	for i := range es {
+		es[i].Buried = known[es[i].ID]
+	}
+	return nil
+}
+
+// buriedPage is how many dead letters one script looks at: each carries a whole callback.
+const buriedPage = 50
+
+// buried are the entry ids of dead letters.
+func buried(ctx context.Context, run *runner, dead string) (map[string]bool, error) {
+	out := map[string]bool{}
+	for start := "-"; start != ""; {
+		reply, err := run.run(ctx, buriedScript, []string{dead}, start, buriedPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range texts(at(reply, 0)) {
+			out[id] = true
+		}
+		start = ""
+		if last, _ := at(reply, 1).(string); last != "" { // no text means no further page
+			start = nextID(last)
+		}
+	}
+	return out, nil
+}
+
 // Rewind has everything that the stream still has delivered to the group again, also what
 // was settled: its effect store went back to an earlier state, whose position is given.
 // Nothing of the partition may be running. It returns how many entries these are, and
@@ -162,6 +211,7 @@ func (l *Lease) Rewind(ctx context.Context, position int64) (entries int64, sinc
 	}
 	l.mu.Lock()
 	l.found, l.last, l.upTo, l.position = nil, "", "", position
+	l.again, l.buried = true, nil
 	l.mu.Unlock()
 	first, _ := at(reply, 1).(string) // an id is always text
 	return number(at(reply, 0)), timeOf(first), nil
@@ -187,6 +237,8 @@ func (l *Lease) adoptAll(ctx context.Context) (n int, last string, err error) {
 			last = page.last
 			l.mu.Lock()
 			l.newest, l.position = page.newest, page.position
+			l.buried = nil
+			l.again = page.againTo != "" && laterID(page.last, page.againTo) != page.last
 			l.mu.Unlock()
 		}
 		start = page.next
@@ -201,9 +253,9 @@ const adoptPage = 500
 // "" after the last, and, on the first, the last entry delivered to the group, the last
 // one that was appended, and the position of the effect store.
 type adopted struct {
-	moved              []string
-	next, last, newest string
-	position           int64
+	moved                       []string
+	next, last, newest, againTo string
+	position                    int64
 }
 
 // adoptPage adopts what one page of the pending list holds of other consumers.
@@ -227,6 +279,7 @@ func (l *Lease) adoptPage(ctx context.Context, start string, count int, idleMS i
 	page.last, _ = at(reply, 3).(string) // only the first page tells, and what follows
 	page.newest, _ = at(reply, 4).(string)
 	page.position = number(at(reply, 5))
+	page.againTo, _ = at(reply, 6).(string)
 	return page, nil
 }
 
@@ -241,6 +294,7 @@ func (l *Lease) ensured(ctx context.Context, do func() error) error {
 	g := l.group
 	l.mu.Lock()
 	l.found, l.last, l.upTo = nil, "", ""
+	l.again, l.buried = true, nil
 	l.mu.Unlock()
 	g.feed.forget(l.partition)
 	created, err := createGroup(ctx, g.write, g.layout, l.partition, g.name)

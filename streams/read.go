@@ -93,6 +93,9 @@ func (l *Lease) takeNew(ctx context.Context, max int) (_ []Entry, behind bool, _
 		}
 	}
 	g.m.taken.Add(float64(len(out)))
+	if err := l.mark(ctx, out); err != nil {
+		return nil, false, err
+	}
 	return out, len(out) == 0 && len(read) > 0, nil
 }
 
@@ -226,7 +229,7 @@ func (l *Lease) backlog(ctx context.Context, start string, max int) ([]Entry, er
 		}
 		out = append(out, e)
 	}
-	return out, nil
+	return out, l.mark(ctx, out)
 }
 
 // Wait returns when the partition may have entries after the entry id "after" and after

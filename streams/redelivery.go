@@ -48,6 +48,12 @@ func (r *Redelivery) Kept(ctx context.Context, partition int, since time.Time, a
 	return ids, nil
 }
 
+// Buried are the ids of the entries of a partition that the group has as dead letters:
+// they are for Replay.
+func (r *Redelivery) Buried(ctx context.Context, partition int) (map[string]bool, error) {
+	return buried(ctx, r.run, r.layout.Dead(partition, r.group))
+}
+
 // Oldest is when the first entry of a partition was appended that is still there; zero
 // where there is none.
 func (r *Redelivery) Oldest(ctx context.Context, partition int) (time.Time, error) {

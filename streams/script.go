@@ -73,6 +73,7 @@ var (
 	backlogScript   = newScript("owned", "backlog")
 	chargeScript    = newScript("owned", "charge")
 	againScript     = newScript("parcel", "account", "again")
+	buriedScript    = newScript("buried")
 	rewindScript    = newScript("owned", "account", "rewind")
 	settleScript    = newScript("owned", "parcel", "settle")
 	parkScript      = newScript("owned", "parcel", "park")

@@ -147,6 +147,9 @@ func (p *partition) accept(es []streams.Entry) {
 			// The group was created again and delivers what is parked: it has to leave
 			// the stream once more.
 			p.lanes.moves = append(p.lanes.moves, move{it, s, false})
+		case e.Buried:
+			// It is a dead letter, and stays one.
+			p.settle.done = append(p.settle.done, it)
 		case e.Gone:
 			p.metrics.lost.Inc()
 			p.logger.Error("pending entry was deleted before it was settled: its event is lost to this group",

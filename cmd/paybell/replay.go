@@ -132,7 +132,7 @@ func (r *replayCmd) told(a *app.Redelivery) error {
 	case a.DryRun:
 		text += "; nothing was done"
 	case a.Owed > 0:
-		text += fmt.Sprintf(" are delivered again; %d were not settled yet and are left alone", a.Owed)
+		text += fmt.Sprintf(" are delivered again; %d are not settled, or are dead letters, and are left alone", a.Owed)
 	default:
 		text += " are delivered again"
 	}

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -62,6 +64,7 @@ func faults() []fault {
 		fault{"redis restarted", redisRestarted},
 		fault{"postgres killed", postgresKilled},
 		fault{"postgres restarted", postgresRestarted},
+		fault{"database restored from a backup", databaseRestored},
 		fault{"worker frozen beyond its lease", frozen("worker", leaseTTL+time.Second)},
 		fault{"gateway frozen", frozen("gateway", time.Second)},
 		fault{"redis frozen", serverFrozen("redis")},
@@ -272,6 +275,34 @@ func (c *chaos) postgresAway(ctx context.Context, hard bool, d time.Duration) er
 	c.gone(ctx, p, "postgres", hard)
 	pause(ctx, d)
 	return c.st.startPostgres(context.WithoutCancel(ctx))
+}
+
+// databaseRestored takes a backup, and puts it back when more has been settled.
+func databaseRestored(ctx context.Context, c *chaos) error {
+	backup := filepath.Join(c.st.dir, "backup.sql")
+	dsn := server.DSN(c.st.sqlPort)
+	if err := c.tool(ctx, "pg_dump", "--clean", "--if-exists", "--file", backup, dsn); err != nil {
+		return err
+	}
+	pause(ctx, time.Second+rand2(c.rand, time.Second))
+	// A worker in the middle of a transaction may be in the way of the restoration.
+	for try := 0; ; try++ {
+		err := c.tool(ctx, "psql", "--quiet", "--single-transaction", "--set", "ON_ERROR_STOP=1", "--file", backup, dsn)
+		if err == nil || try == 5 || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// tool runs a program of PostgreSQL's.
+func (c *chaos) tool(ctx context.Context, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the suite names it
+	var said strings.Builder
+	cmd.Stderr = &said
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, said.String())
+	}
+	return nil
 }
 
 // settings changes a server setting for a while.

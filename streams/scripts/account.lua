@@ -82,6 +82,11 @@ local function create(events, ledger, counts, parked, dead, name)
   if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then return false, made.err end
   if made.err then return false end
   local again = redis.call('HINCRBY', counts, 'created', 1) > 1
+  if again then
+    -- Up to here its owner has to look out for what it has given up before.
+    local newest = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
+    redis.call('HSET', counts, 'again_to', newest and newest[1] or '0-0')
+  end
   local length = redis.call('XLEN', events)
   local a = account(events, ledger, counts, parked, dead, {['last-delivered-id'] = '0-0', pending = 0})
   if again and a.owed > length then

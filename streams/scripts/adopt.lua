@@ -2,8 +2,9 @@
 -- pending list at a time. KEYS: lease, events, counts, attempts.
 -- ARGV: owner, epoch, group, consumer, start id, page, least idle time in ms.
 -- Answers {1, moved ids, lost ids, last id of the page or ''}, and on the first page also
--- the last entry delivered to the group, the last one that was appended, and the position
--- of the effect store when deliveries were settled last. Lost are those whose entry is no longer in the stream; they
+-- the last entry delivered to the group, the last one that was appended, the position of
+-- the effect store when deliveries were settled last, and the last entry that was there
+-- when the group was given everything again, or ''. Lost are those whose entry is no longer in the stream; they
 -- leave the pending list.
 -- XAUTOCLAIM would not do: one engine keeps what was deleted, the other drops it; so
 -- does XCLAIM, and XACK may find nothing left to do.
@@ -44,7 +45,7 @@ for _, g in ipairs(redis.call('XINFO', 'GROUPS', KEYS[2])) do
   g = map(g)
   if g['name'] == ARGV[3] then
     local newest = map(redis.call('XINFO', 'STREAM', KEYS[2]))['last-generated-id']
-    local position = redis.call('HGET', KEYS[3], 'position')
-    return {1, moved, lost, last, g['last-delivered-id'], newest or '', position or '0'}
+    local about = redis.call('HMGET', KEYS[3], 'position', 'again_to')
+    return {1, moved, lost, last, g['last-delivered-id'], newest or '', about[1] or '0', about[2] or ''}
   end
 end

@@ -23,8 +23,12 @@ type Redelivery struct {
 	Each func() error
 
 	// Kept were taken from the streams, Logged from the event log, where the streams did
-	// not have them any more. Owed were left alone: the group has not settled them.
+	// not have them any more. Owed were left alone: the
+	// group has not settled them, or has them as dead letters.
 	Kept, Logged, Owed int
+
+	// buried are entries of the partition that is looked at which are dead letters.
+	buried map[string]bool
 }
 
 // roomEvery is how often is looked whether there is room for more.
@@ -44,6 +48,9 @@ func (r *Redelivery) Run(ctx context.Context, c *configs.Config, store *effects.
 		}
 		reader := eventlog.NewReader(store)
 		for partition := range layout.Partitions() {
+			if r.buried, err = again.Buried(ctx, partition); err != nil {
+				return err
+			}
 			if err := r.logged(ctx, again, reader, partition); err != nil {
 				return err
 			}
@@ -100,7 +107,11 @@ func (r *Redelivery) kept(ctx context.Context, again *streams.Redelivery, partit
 }
 
 func (r *Redelivery) deliver(ctx context.Context, again *streams.Redelivery, partition int, id string, record *event.Record, counted *int) error {
-	if r.DryRun {
+	switch {
+	case r.buried[id]:
+		r.Owed++
+		return nil
+	case r.DryRun:
 		*counted++
 		return nil
 	}
