@@ -10,7 +10,7 @@ import (
 	"github.com/paybell/paybell/streams/event"
 )
 
-// ErrNoGroup: the streams have no such group.
+// ErrNoGroup is returned for a group that the streams do not have.
 var ErrNoGroup = errors.New("streams: there is no such group")
 
 // Redelivery delivers again to a group, and to it alone, what it has settled. A group whose

@@ -142,7 +142,7 @@ func (c *consumer) recover(ctx context.Context, partition int, newest time.Time)
 		return
 	}
 	c.metrics.rollbacks.Inc()
-	c.logger.Error("Redis has lost entries whose effects are in the database: it lost its memory, or came back from an older file; what the event log has of them is appended again",
+	c.logger.Error("redis has lost entries whose effects are in the database: it lost its memory, or came back from an older file; what the event log has of them is appended again",
 		"group", c.name, "partition", partition, "since", since, "until", newest)
 	err = c.watch.Recover(ctx, partition, since, newest)
 	if err == nil {

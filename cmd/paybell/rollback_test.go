@@ -101,7 +101,7 @@ func (r *rolled) balanced(admin string) {
 
 func (r *rolled) psql(args ...string) {
 	r.t.Helper()
-	cmd := exec.CommandContext(r.t.Context(), args[0], append(args[1:], r.dsn)...) //nolint:gosec // PostgreSQL's own
+	cmd := exec.CommandContext(r.t.Context(), args[0], append(args[1:], r.dsn)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		r.t.Fatalf("%v: %v\n%s", args, err, out)
 	}
