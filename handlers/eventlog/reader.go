@@ -77,7 +77,7 @@ func (r *Reader) Appended(ctx context.Context, partition int, since, until time.
 		if err := row.Scan(&p.id, &entryID); err != nil {
 			return err
 		}
-		n, _ := fmt.Sscanf(entryID, "%d-%d", &p.ms, &p.seq) // what is no entry's id is left out
+		n, _ := fmt.Sscanf(entryID, "%d-%d", &p.ms, &p.seq)                                   // what is no entry's id is left out
 		if at := time.UnixMilli(int64(p.ms)); n == 2 && at.After(since) && !at.After(until) { //nolint:gosec // no time is that late
 			found = append(found, p)
 		}
