@@ -94,13 +94,14 @@ func TestGroupsRunOnEveryEngine(t *testing.T) {
 			}
 			want := feed(b, 20, orders...)
 			const poison = "order-3"
+			unreadable := want["shop/order/"+poison][4]
 			one, two := newApplied(), newApplied()
 			// Two groups get every event; one of them cannot read an order's fifth.
 			p := start(t, workers.On(b.Group("points", "a")), each(func(d workers.Delivery) error {
 				if one.called(d) <= 2 && d.Event.OrderRef() == "order-7" {
 					return errTest
 				}
-				if d.Event.ID == want["shop/order/"+poison][4] {
+				if d.Event.ID == unreadable {
 					return workers.Reject(errTest)
 				}
 				one.apply(d)
