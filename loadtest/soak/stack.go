@@ -45,6 +45,8 @@ admin: {address: "127.0.0.1:%[3]d"}
 streams:
   redis: {address: "127.0.0.1:%[4]d"}
   trim_every: 1s
+  # What is kept on purpose would hide what should not be.
+  keep: {age: 1s}
 database: {postgres: {env: PAYBELL_SOAK_DSN}}
 accounts:
   stripe-soak:
