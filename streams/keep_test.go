@@ -123,6 +123,10 @@ func TestG4GroupIsSetBackToWhatIsKept(t *testing.T) {
 	if l.Position() != 40 {
 		t.Fatalf("position %d", l.Position())
 	}
+	// Parked, it would be applied before what comes before it.
+	if parked, err := l.Parked(t.Context(), 0, 10); err != nil || len(parked) != 0 {
+		t.Fatalf("still parked: %+v, %v", parked, err)
+	}
 	trim := b.Trimmer([]string{"points"}, nil)
 	if got := b.Trim(trim); got.Entries != 0 || len(got.Lost) != 0 {
 		t.Fatalf("%+v", got)
@@ -132,7 +136,7 @@ func TestG4GroupIsSetBackToWhatIsKept(t *testing.T) {
 		t.Fatalf("%d entries are delivered again, want 10", len(again))
 	}
 	for i := range again {
-		if want := again[i].ID == es[5].ID; again[i].Buried != want {
+		if want := again[i].ID == es[5].ID; again[i].Buried != want || again[i].Attempts != 0 {
 			t.Errorf("entry %d: buried %v, want %v", i, again[i].Buried, want)
 		}
 	}

@@ -205,6 +205,7 @@ func (l *Lease) Rewind(ctx context.Context, position int64) (entries int64, sinc
 	g, p := l.group, l.partition
 	reply, err := l.fenced(ctx, rewindScript, []string{
 		g.layout.Events(p), g.layout.Ledger(p), g.layout.Counts(p, g.name), g.layout.Parked(p, g.name), g.layout.Dead(p, g.name),
+		g.layout.Attempts(p, g.name), g.layout.Parcels(p, g.name),
 	}, g.name, position)
 	if err != nil {
 		return 0, time.Time{}, err

@@ -84,7 +84,7 @@ func (l *lease) Newest() time.Time { return time.Time{} }
 // Rewind implements workers.Lease.
 func (l *lease) Rewind(_ context.Context, position int64) (entries int64, since time.Time, err error) {
 	err = l.fenced(Call{Op: "Rewind"}, func(p *part) error {
-		p.next, p.pending, p.position = 0, make(map[string]string), position
+		p.next, p.pending, p.parked, p.position = 0, make(map[string]string), make(map[string]parked), position
 		entries = int64(len(p.entries))
 		return nil
 	})
