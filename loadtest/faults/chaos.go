@@ -279,6 +279,21 @@ func (c *chaos) postgresAway(ctx context.Context, hard bool, d time.Duration) er
 
 // databaseRestored takes a backup, and puts it back when more has been settled.
 func databaseRestored(ctx context.Context, c *chaos) error {
+	// What is parked and not in its stream any more is not promised again: a fault before
+	// this one filled the server, and nothing was kept.
+	for try := 0; ; try++ {
+		alone, err := c.parkedAlone(ctx)
+		if err != nil {
+			return err
+		}
+		if !alone {
+			break
+		}
+		if try == 20 {
+			return errNotPossible
+		}
+		pause(ctx, 500*time.Millisecond)
+	}
 	backup := filepath.Join(c.st.dir, "backup.sql")
 	dsn := server.DSN(c.st.sqlPort)
 	if err := c.tool(ctx, "pg_dump", "--clean", "--if-exists", "--file", backup, dsn); err != nil {
@@ -292,6 +307,27 @@ func databaseRestored(ctx context.Context, c *chaos) error {
 			return err
 		}
 	}
+}
+
+// parkedAlone reports whether a delivery is parked whose entry was trimmed.
+func (c *chaos) parkedAlone(ctx context.Context) (bool, error) {
+	keys, err := c.st.direct.Keys(ctx, "*:parked:*").Result()
+	if err != nil {
+		return false, err
+	}
+	for _, key := range keys {
+		head, _, _ := strings.Cut(key, "parked:")
+		ids, err := c.st.direct.ZRange(ctx, key, 0, -1).Result()
+		if err != nil {
+			return false, err
+		}
+		for _, id := range ids {
+			if found, err := c.st.direct.XRange(ctx, head+"events", id, id).Result(); err != nil || len(found) == 0 {
+				return true, err
+			}
+		}
+	}
+	return false, nil
 }
 
 // tool runs a program of PostgreSQL's.
