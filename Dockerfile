@@ -23,6 +23,7 @@ FROM scratch
 # in the configuration.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/paybell /usr/local/bin/paybell
+COPY --from=build /src/LICENSE /src/cmd/paybell/licenses.txt /usr/share/doc/paybell/
 COPY --from=build --chown=65532:65532 /out/data /var/lib/paybell
 # Numbers, so that an orchestrator can see that this is not root.
 USER 65532:65532

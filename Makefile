@@ -220,6 +220,10 @@ lint: bin/golangci-lint ## golangci-lint and tidy go.mod files
 reference: ## write the configuration reference, configs/paybell.example.yaml
 	$(GO) test ./configs -run TestReferenceIsCurrent -update
 
+.PHONY: licenses
+licenses: ## write the licences of the binary's modules, cmd/paybell/licenses.txt
+	.ci/licenses.sh > cmd/paybell/licenses.tmp && mv cmd/paybell/licenses.tmp cmd/paybell/licenses.txt
+
 # Tools, built once for each version that .ci/tools and loadtest/tools pin.
 
 .PHONY: tools

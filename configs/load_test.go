@@ -119,7 +119,7 @@ accounts:
 `)})
 	text := strings.Join(configs.Problems(err), "\n")
 	for _, want := range []string{
-		"gateway.max_body: must", "streams.partitions: must", "log.format", "embedded.address", "instance: must",
+		"gateway.max_body: must", "streams.partitions: must", "log.format", "embedded.address", "instance: \"two words\": must",
 		"accounts.Bad_Name.", "accounts.Bad_Name.dedup_window: must", "accounts.Bad_Name.options.secrets",
 	} {
 		if !strings.Contains(text, want) {

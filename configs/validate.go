@@ -15,6 +15,7 @@ import (
 
 	"github.com/paybell/paybell/gateway"
 	"github.com/paybell/paybell/gateway/provider/catalog"
+	"github.com/paybell/paybell/streams"
 )
 
 // nameForm keeps names usable in URLs, metric labels, file names and ordering keys.
@@ -67,8 +68,8 @@ func (c *Config) Validate() error {
 	if c.DataDir == "" {
 		problems = append(problems, errors.New("data_dir: must not be empty"))
 	}
-	if c.Instance == "" || strings.ContainsAny(c.Instance, " :{}\n") {
-		problems = append(problems, errors.New("instance: must be set, without spaces, colons or braces"))
+	if !streams.ValidConsumer(c.Instance) {
+		problems = append(problems, fmt.Errorf("instance: %q: must be 1 to 64 letters, digits or any of . _ -", c.Instance))
 	}
 	if _, _, err := net.SplitHostPort(c.Embedded.Address); err != nil {
 		problems = append(problems, errors.New("embedded.address: must be host:port"))

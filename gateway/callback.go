@@ -16,7 +16,7 @@ import (
 // callback takes one callback in: read, verify, decode, append, and only then
 // reply.
 func (g *Gateway) callback(c *gin.Context) {
-	a := g.accounts[c.Param("account")]
+	a := (*g.accounts.Load())[c.Param("account")]
 	if a == nil {
 		g.unknown(c)
 		return

@@ -64,8 +64,9 @@ type Deps struct {
 
 // Gateway is the public door as an http.Handler.
 type Gateway struct {
-	options  Options
-	accounts map[string]*account
+	options Options
+	// accounts are replaced as a whole by Replace.
+	accounts atomic.Pointer[map[string]*account]
 	appender Appender
 	log      *slog.Logger
 	now      func() time.Time
@@ -99,9 +100,8 @@ func New(o Options, accounts []Account, a Appender, d Deps) (*Gateway, error) {
 	}
 	g := &Gateway{
 		options: o, appender: a, log: d.Logger, now: d.Now,
-		accounts: make(map[string]*account, len(accounts)),
-		clock:    newClock(d),
-		strays:   newQuietLog(d.Logger),
+		clock:  newClock(d),
+		strays: newQuietLog(d.Logger),
 
 		deadlines: newDeadlines(o.AppendTimeout),
 	}
@@ -110,23 +110,35 @@ func New(o Options, accounts []Account, a Appender, d Deps) (*Gateway, error) {
 	if g.metrics, err = newMetrics(d.Registerer, g); err != nil {
 		return nil, err
 	}
+	if err := g.Replace(accounts); err != nil {
+		return nil, err
+	}
+	g.engine = g.routes()
+	return g, nil
+}
+
+// Replace takes other accounts, and with them other keys, in place of those before.
+// Callbacks under way end with what they began with. Every problem is reported at once,
+// and then nothing is replaced. It is safe while the door serves.
+func (g *Gateway) Replace(accounts []Account) error {
+	next := make(map[string]*account, len(accounts))
 	var errs []error
 	for _, acc := range accounts {
-		known, err := newAccount(o, acc, d.Logger, g.metrics)
-		if err == nil && g.accounts[acc.Name] != nil {
+		known, err := newAccount(g.options, acc, g.log, g.metrics)
+		if err == nil && next[acc.Name] != nil {
 			err = fmt.Errorf("gateway: account %s: defined twice", acc.Name)
 		}
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		g.accounts[acc.Name] = known
+		next[acc.Name] = known
 	}
 	if err := errors.Join(errs...); err != nil {
-		return nil, err
+		return err
 	}
-	g.engine = g.routes()
-	return g, nil
+	g.accounts.Store(&next)
+	return nil
 }
 
 // ServeHTTP implements http.Handler.

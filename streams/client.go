@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
@@ -41,15 +42,14 @@ func NewReadClient(o Options) (Client, error) {
 }
 
 func newClient(o RedisOptions, name string, connections int, onConnect func(context.Context, *redis.Conn) error) (Client, error) {
-	tlsConfig, err := o.TLS.config()
-	if err != nil {
+	if _, err := o.TLS.config(); err != nil {
 		return nil, fmt.Errorf("streams: redis tls: %w", err)
 	}
 	opts := &redis.Options{
 		Addr:       o.Address,
 		ClientName: name,
 		DB:         o.DB,
-		TLSConfig:  tlsConfig,
+		Dialer:     o.dial,
 		OnConnect:  onConnect,
 		MaxRetries: -1,
 		// A dead server is told at once; whoever asks decides whether to ask again.
@@ -83,6 +83,20 @@ func newClient(o RedisOptions, name string, connections int, onConnect func(cont
 		}
 	}
 	return redis.NewClient(opts), nil
+}
+
+// dial reads the files of TLS again, as the password is: certificates are renewed while a
+// process runs.
+func (o RedisOptions) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	plain := &net.Dialer{Timeout: o.DialTimeout, KeepAlive: 5 * time.Minute}
+	c, err := o.TLS.config()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("streams: redis tls: %w", err)
+	case c == nil:
+		return plain.DialContext(ctx, network, address)
+	}
+	return (&tls.Dialer{NetDialer: plain, Config: c}).DialContext(ctx, network, address)
 }
 
 // config builds the TLS configuration; nil where TLS is off.

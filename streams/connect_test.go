@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -132,5 +133,43 @@ func TestServerThatIsAwayIsNoWrongSetting(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestCertificatesAreReadWithEachConnection: they are renewed while a process runs.
+func TestCertificatesAreReadWithEachConnection(t *testing.T) {
+	dir := t.TempDir()
+	ca, caKey := certificate(t, dir, "ca", nil, nil)
+	certificate(t, dir, "server", ca, caKey)
+	certificate(t, dir, "client", ca, caKey)
+	certificate(t, dir, "stranger", nil, nil)
+	in := func(name string) string { return filepath.Join(dir, name) }
+	server := streamstest.RedisTLS(t, in("server.pem"), in("server.key"), in("ca.pem"), in("client.pem"), in("client.key"))
+	contents := func(name string) string {
+		b, err := os.ReadFile(in(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	trusted := write(t, in("trusted.pem"), contents("stranger.pem"))
+	o := streams.DefaultOptions()
+	o.Redis.Address = server.Addr()
+	o.Redis.TLS = streams.TLSOptions{Enabled: true, CAFile: trusted, CertFile: in("client.pem"), KeyFile: in("client.key")}
+	rdb, err := streams.NewWriteClient(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rdb.Close()
+	if _, err := streams.Check(t.Context(), rdb); err == nil {
+		t.Fatal("a stranger's authority is trusted")
+	}
+	write(t, trusted, contents("ca.pem"))
+	if _, err := streams.Check(t.Context(), rdb); err != nil {
+		t.Errorf("after the file was renewed: %v", err)
+	}
+	write(t, trusted, "")
+	if _, err := streams.NewWriteClient(o); err == nil {
+		t.Error("an empty file is no error at the start")
 	}
 }

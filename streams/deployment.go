@@ -34,6 +34,9 @@ type Deployment struct {
 // Establish, or a connection to a server that holds its record.
 func NewDeployment(layout Layout) *Deployment { return &Deployment{layout: layout} }
 
+// Layout is how its events are laid out.
+func (d *Deployment) Layout() Layout { return d.layout }
+
 // ID is the deployment's id, or "" while it is not known.
 func (d *Deployment) ID() string {
 	if id := d.id.Load(); id != nil {

@@ -158,11 +158,12 @@ func (g *Group) Advance(ctx context.Context, partition int, beyond time.Time) er
 	return nil
 }
 
-// Heartbeat announces this consumer as a member of the group and returns how
-// many members are alive, itself included.
+// Heartbeat announces this process as a member of the group and returns how many
+// members are alive, itself included. Processes of one consumer name count as several,
+// because each gets its share of the partitions.
 func (g *Group) Heartbeat(ctx context.Context) (int, error) {
 	reply, err := g.write.run(ctx, heartbeatScript, []string{g.layout.Members(g.name)},
-		g.consumer, g.o.LeaseTTL.Milliseconds())
+		g.owner, g.o.LeaseTTL.Milliseconds())
 	if err != nil {
 		return 0, err
 	}
@@ -172,7 +173,7 @@ func (g *Group) Heartbeat(ctx context.Context) (int, error) {
 
 // Leave takes the announcement back.
 func (g *Group) Leave(ctx context.Context) error {
-	if err := g.write.rdb.ZRem(ctx, g.layout.Members(g.name), g.consumer).Err(); err != nil {
+	if err := g.write.rdb.ZRem(ctx, g.layout.Members(g.name), g.owner).Err(); err != nil {
 		return unavailable("streams: leave group "+g.name, err)
 	}
 	return nil

@@ -14,9 +14,12 @@ const MaxPartitions = 1024
 // prefixForm leaves out braces, which would move the hash tag, and blanks.
 var prefixForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:._-]{0,63}$`)
 
-// groupForm is what a group may be called: it is part of keys, metric labels and
-// command lines.
+// groupForm is what a group and a consumer may be called: it is part of keys, metric
+// labels and command lines.
 var groupForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// ValidConsumer reports whether NewGroup takes a consumer of that name.
+func ValidConsumer(name string) bool { return groupForm.MatchString(name) }
 
 // Layout says which key everything lies under. It is a public contract (see
 // docs/subscribing.md): the number of partitions cannot be changed once events
@@ -63,6 +66,10 @@ func (l Layout) Partition(orderingKey string) int { return partitionOf(orderingK
 // Deployment is the hash that says which deployment the keys are of: its id, and the
 // number of its partitions.
 func (l Layout) Deployment() string { return l.prefix + ":deployment" }
+
+// Accounts is the hash of the accounts that the deployment has had, by name: provider and
+// namespace, with a blank between.
+func (l Layout) Accounts() string { return l.prefix + ":accounts" }
 
 // Tag is the hash tag that the keys of a partition share.
 func (l Layout) Tag(partition int) string { return l.tags[partition] }
@@ -115,5 +122,5 @@ func (l Layout) Ledger(partition int) string { return l.heads[partition] + "ledg
 // ("lost:<group>") and the times undeclared ones were overtaken ("overtaken:<group>").
 func (l Layout) Trim(partition int) string { return l.heads[partition] + "trim" }
 
-// Members is the sorted set of a group's consumers by their last sign of life.
+// Members is the sorted set of the processes that read a group, by their last sign of life.
 func (l Layout) Members(group string) string { return l.prefix + ":{members}:" + group }

@@ -32,6 +32,8 @@ type cli struct {
 	Config      configCmd      `cmd:"" help:"Check, print or explain the configuration."`
 	Migrate     migrateCmd     `cmd:"" help:"Bring the database schema up to date."`
 	Deployment  deploymentCmd  `cmd:"" help:"Show or change which deployment the database belongs to."`
+	Accounts    accountsCmd    `cmd:"" help:"Show the accounts that are known, or let one go on in another namespace."`
+	Licenses    licensesCmd    `cmd:"" help:"Print the licences of what the binary is built from."`
 	Version     versionCmd     `cmd:"" help:"Print version, commit and Go version."`
 }
 

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
+	"sync/atomic"
 
 	"github.com/paybell/paybell/cmd/internal/app"
 	"github.com/paybell/paybell/cmd/internal/lines"
@@ -49,19 +51,37 @@ func runApp(ctx context.Context, g *globals, role app.Role) error {
 		return err
 	}
 	log := newLogger(c, g.stderr)
-	defer outlive(ctx, log)()
+	var started atomic.Pointer[app.App]
+	defer outlive(ctx, log, func() error { return reload(g, started.Load()) })()
 	app.TuneMemory(log)
 	streams.LogDriver(log)
 	a, err := app.New(ctx, c, role, log, version)
 	if err != nil {
 		return startError(err)
 	}
+	started.Store(a)
 	if err := a.Export(g.stderr.Collector()); err != nil {
-		return err
+		return errors.Join(err, a.Close())
 	}
 	stdout := lines.New(os.Stdout)
 	go stdout.Run()
 	defer stdout.Close(lastWords)
 	greet(stdout, a, c, g)
 	return a.Run(ctx)
+}
+
+// reload reads the configuration again for what has started. Before that, it is just being
+// read.
+func reload(g *globals, a *app.App) error {
+	if a == nil {
+		return nil
+	}
+	next, err := g.load()
+	if err != nil {
+		return err
+	}
+	if err := app.AddSandbox(next, false); err != nil {
+		return err
+	}
+	return startError(a.Reload(next))
 }

@@ -13,8 +13,8 @@ import (
 const lastWords = time.Second
 
 // outlive keeps a process that serves from ending with the terminal it was started at, or
-// with the reader of its output, until what it returns is called.
-func outlive(ctx context.Context, log *slog.Logger) (stop func()) {
+// with the reader of its output, until what it returns is called. A hangup has it reload.
+func outlive(ctx context.Context, log *slog.Logger, reload func() error) (stop func()) {
 	signal.Ignore(syscall.SIGPIPE)
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -23,7 +23,9 @@ func outlive(ctx context.Context, log *slog.Logger) (stop func()) {
 		for {
 			select {
 			case <-hangups:
-				log.InfoContext(ctx, "hangup ignored: keys, secrets and certificates are read when the process starts, the password of redis with each connection")
+				if err := reload(); err != nil {
+					log.ErrorContext(ctx, "hangup: keys and secrets stay as they were", "err", err)
+				}
 			case <-ended:
 				return
 			}

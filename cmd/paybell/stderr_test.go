@@ -136,7 +136,7 @@ func TestHangupEndsNothing(t *testing.T) {
 		s.signal(t, syscall.SIGHUP)
 		s.takes(t)
 	}
-	waitUntil(t, 10*time.Second, "it is said", func() bool { return strings.Contains(readFile(t, path), "hangup ignored") })
+	waitUntil(t, 10*time.Second, "it is said", func() bool { return strings.Contains(readFile(t, path), "keys and secrets were read again") })
 	s.ends(t)
 	log := readFile(t, path)
 	for _, want := range []string{"is ready\n", "msg=stopping", "msg=stopped part=writer"} {

@@ -52,6 +52,7 @@ type Deps struct {
 
 // Admin is the operator's door as an http.Handler.
 type Admin struct {
+	options Options
 	deps    Deps
 	guard   *guard
 	started time.Time
@@ -76,12 +77,16 @@ func New(o Options, d Deps) (*Admin, error) {
 		return nil, err
 	}
 	a := &Admin{
-		deps: d, guard: g, started: d.Now(),
+		options: o, deps: d, guard: g, started: d.Now(),
 		validate: validator.New(validator.WithRequiredStructEnabled()),
 	}
 	a.engine = a.routes()
 	return a, nil
 }
+
+// ReadToken reads the token again. Where it cannot be read, the one before stays. It is
+// safe while the door serves.
+func (a *Admin) ReadToken() error { return a.guard.read(a.options) }
 
 // ServeHTTP implements http.Handler.
 func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {

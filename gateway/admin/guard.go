@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -20,7 +21,7 @@ import (
 type guard struct {
 	// token is the digest of the token: digests compare in constant time whatever
 	// the length of what is presented. It is nil when there is none.
-	token    *[sha256.Size]byte
+	token    atomic.Pointer[[sha256.Size]byte]
 	hosts    map[string]bool
 	log      *slog.Logger
 	quiet    *rate.Limiter
@@ -47,26 +48,34 @@ func newGuard(o Options, d Deps) (*guard, error) {
 	if err := d.Registerer.Register(g.refusals); err != nil {
 		return nil, fmt.Errorf("admin: register metrics: %w", err)
 	}
+	if err := g.read(o); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// read takes the token of o from now on. Where it cannot be read, the one before stays.
+func (g *guard) read(o Options) error {
 	token, err := o.ReadToken()
 	if err != nil {
-		return nil, fmt.Errorf("admin: token: %w", err)
+		return fmt.Errorf("admin: token: %w", err)
 	}
 	if o.Token.IsZero() {
-		return g, nil
+		return nil
 	}
 	sum := sha256.Sum256([]byte(token.Reveal()))
-	g.token = &sum
-	return g, nil
+	g.token.Store(&sum)
+	return nil
 }
 
 // check lets a request pass or ends it.
 func (g *guard) check(c *gin.Context) {
 	r := c.Request
 	switch {
-	case g.token != nil && !g.knows(r):
+	case g.token.Load() != nil && !g.knows(r):
 		c.Header("WWW-Authenticate", `Bearer realm="paybell"`)
 		g.refuse(c, http.StatusUnauthorized, "token", "a token is required: Authorization: Bearer <token>")
-	case g.token == nil && !g.named(r.Host):
+	case g.token.Load() == nil && !g.named(r.Host):
 		g.refuse(c, http.StatusForbidden, "host", "this door does not answer to that name; see admin.hosts")
 	case crossSite(r):
 		g.refuse(c, http.StatusForbidden, "cross_site", "this door is not for other sites' pages")
@@ -91,7 +100,7 @@ func (g *guard) knows(r *http.Request) bool {
 	}
 	scheme, token, _ := strings.Cut(given[0], " ")
 	sum := sha256.Sum256([]byte(token))
-	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], g.token[:]) == 1
+	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], g.token.Load()[:]) == 1
 }
 
 // named reports whether a browser may have meant this door: rebinding a name to

@@ -1,5 +1,5 @@
--- Announces a consumer and forgets those that were not heard of. KEYS: members.
--- ARGV: consumer, ttl in ms. Answers {1, number of members}. The time is the
+-- Announces a process and forgets those that were not heard of. KEYS: members.
+-- ARGV: owner, ttl in ms. Answers {1, number of members}. The time is the
 -- server's, because the members' clocks differ. What is no list of members is replaced
 -- by one: it would keep every member from every partition.
 local kind = redis.call('TYPE', KEYS[1])

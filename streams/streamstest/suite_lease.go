@@ -315,5 +315,9 @@ func membersComeAndGo(t promise) {
 	if n := beat(g2); n != 2 {
 		t.Fatalf("%d members", n)
 	}
+	// Somebody who was given the name of another gets a share all the same.
+	if n := beat(bs.Group("points", "w1")); n != 3 {
+		t.Fatalf("%d members, two of them of one name", n)
+	}
 	Eventually(t, "a member that is silent is forgotten", func() bool { return beat(g1) == 1 })
 }

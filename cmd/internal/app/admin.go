@@ -50,13 +50,14 @@ func (a *App) buildAdmin(ctx context.Context, store *effects.Store) error {
 	if store != nil {
 		d.Orders, d.Points = ordersView{orderstatus.NewReader(store)}, pointsView{points.NewReader(store)}
 	}
-	door, err := admin.New(a.cfg.Admin, d)
-	if err != nil {
+	var err error
+	if a.admin, err = admin.New(a.cfg.Admin, d); err != nil {
 		return err
 	}
 	if a.operator, err = admin.Listen(ctx, a.cfg.Admin); err != nil {
 		return fmt.Errorf("admin.address: %w", err)
 	}
-	a.add("admin", func(ctx context.Context) error { return door.Serve(ctx, a.operator) })
+	a.closeListener("admin", a.operator)
+	a.add("admin", func(ctx context.Context) error { return a.admin.Serve(ctx, a.operator) })
 	return nil
 }

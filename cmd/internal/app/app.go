@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/paybell/paybell/configs"
 	"github.com/paybell/paybell/gateway"
+	"github.com/paybell/paybell/gateway/admin"
 	"github.com/paybell/paybell/handlers/effects"
 	"github.com/paybell/paybell/streams"
 	"github.com/paybell/paybell/workers"
@@ -53,14 +55,19 @@ type App struct {
 	durability *streams.Watch
 	embedded   bool
 	accounts   []gateway.Account
-	writer     *streams.Writer
-	keeper     *gateway.Keeper // nil without a journal
-	pool       *workers.Pool   // nil without workers
-	ledger     *streams.Ledger // nil where no group is declared
+	door       *gateway.Gateway // nil without a gateway
+	admin      *admin.Admin
+	// keyEnds is when keys end; nil without a gateway.
+	keyEnds *prometheus.GaugeVec
+	writer  *streams.Writer
+	keeper  *gateway.Keeper // nil without a journal
+	pool    *workers.Pool   // nil without workers
+	ledger  *streams.Ledger // nil where no group is declared
 	// redisAway is what the last question of /readyz found.
 	redisAway atomic.Bool
 	parts     []part
 	cleanups  []cleanup
+	close     func() error
 
 	public, operator net.Listener
 }
@@ -69,9 +76,10 @@ type App struct {
 // starts nothing but the embedded engine. When it fails, all is closed again.
 func New(ctx context.Context, cfg *configs.Config, role Role, log *slog.Logger, version string) (_ *App, err error) {
 	a := &App{cfg: cfg, role: role, log: log, version: version, reg: prometheus.NewRegistry(), seams: newSeams()}
+	a.close = sync.OnceValue(func() error { return runCleanups(a.cleanups) })
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, runCleanups(a.cleanups))
+			err = errors.Join(err, a.Close())
 		}
 	}()
 	a.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -153,11 +161,25 @@ func (a *App) Export(c prometheus.Collector) error {
 // pending, connections are closed.
 func (a *App) Run(ctx context.Context) error {
 	err := runParts(ctx, a.log, a.parts)
-	return errors.Join(err, runCleanups(a.cleanups))
+	return errors.Join(err, a.Close())
 }
+
+// Close closes what New opened. Run has closed it when it returns; Close is for an App
+// that is not run. Calling it again does nothing.
+func (a *App) Close() error { return a.close() }
 
 func (a *App) add(name string, run func(context.Context) error) {
 	a.parts = append(a.parts, part{name, run})
+}
+
+// closeListener closes what nobody may have served on.
+func (a *App) closeListener(name string, l net.Listener) {
+	a.closeLast(name, func() error {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
 }
 
 func (a *App) closeLast(name string, do func() error) {

@@ -20,14 +20,16 @@ import (
 // they are not. What is away is asked again, and identified closes when all have answered.
 func (a *App) identify(ctx context.Context, store *effects.Store) error {
 	a.identified = make(chan struct{})
-	if a.embedded { // an engine that begins anew each time is nobody's for long
-		close(a.identified)
-		return nil
-	}
 	try := func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
-		return a.compare(ctx, store)
+		if a.embedded { // an engine that begins anew each time is nobody's for long
+			return compareAccounts(ctx, a.accounts, store, nil, a.layout)
+		}
+		if err := a.compare(ctx, store); err != nil {
+			return err
+		}
+		return compareAccounts(ctx, a.accounts, store, a.redis, a.layout)
 	}
 	err := try(ctx)
 	if err == nil {
@@ -44,7 +46,7 @@ func (a *App) identify(ctx context.Context, store *effects.Store) error {
 
 // mismatch reports whether waiting cures nothing.
 func mismatch(err error) bool {
-	return errors.Is(err, streams.ErrLayout) || errors.Is(err, streams.ErrDeployment)
+	return errors.Is(err, streams.ErrLayout) || errors.Is(err, streams.ErrDeployment) || errors.Is(err, errAccount)
 }
 
 // awaitIdentity asks every second until all have answered and are of one deployment, and
@@ -70,7 +72,7 @@ func (a *App) awaitIdentity(ctx context.Context, try func(context.Context) error
 		}
 		told = err
 		if mismatch(err) {
-			a.log.Error("nothing is moved between what belongs to different deployments", "err", err)
+			a.log.Error("redis, database, journal and configuration are not of one deployment: workers do not start", "err", err)
 		} else {
 			a.log.Warn("workers wait to know whether redis, database and journal are of one deployment", "err", err)
 		}

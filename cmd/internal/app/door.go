@@ -29,16 +29,18 @@ func (a *App) buildGateway(ctx context.Context) error {
 		a.add("journal", a.keeper.Run)
 		appender, deps.Keeps = a.keeper, a.keeps
 	}
+	options := a.cfg.Gateway
 	if a.embedded {
-		a.cfg.Gateway.DrainDelay = 0 // no other gateway stands on this engine
+		options.DrainDelay = 0 // no other gateway stands on this engine
 	}
-	door, err := gateway.New(a.cfg.Gateway, a.accounts, a.seams.door(appender), deps)
-	if err != nil {
+	var err error
+	if a.door, err = gateway.New(options, a.accounts, a.seams.door(appender), deps); err != nil {
 		return err
 	}
-	if a.public, err = gateway.Listen(ctx, a.cfg.Gateway); err != nil {
+	if a.public, err = gateway.Listen(ctx, options); err != nil {
 		return fmt.Errorf("gateway.address: %w", err)
 	}
+	a.closeListener("gateway", a.public)
 	a.add("gateway", func(ctx context.Context) error {
 		if a.keeper != nil { // who knocks meanwhile waits in the kernel's queue
 			select {
@@ -47,7 +49,7 @@ func (a *App) buildGateway(ctx context.Context) error {
 				return a.public.Close()
 			}
 		}
-		return door.Serve(ctx, a.public)
+		return a.door.Serve(ctx, a.public)
 	})
 	return nil
 }

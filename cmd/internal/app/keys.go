@@ -59,8 +59,21 @@ func CheckKeys(accounts []gateway.Account, now time.Time) (warnings []KeyWarning
 	return warnings, errors.Join(errs...)
 }
 
-// watchKeys logs what CheckKeys finds, and exports when keys end.
+// watchKeys exports when keys end, and tells of them.
 func (a *App) watchKeys() error {
+	a.keyEnds = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "paybell_gateway_key_expiry_timestamp_seconds",
+		Help: "When a key, certificate or secret with an end may be used no more, in Unix seconds.",
+	}, []string{"account", "provider", "key"})
+	if err := a.reg.Register(a.keyEnds); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+	a.tellKeys()
+	return nil
+}
+
+// tellKeys logs what CheckKeys finds, and sets when keys end.
+func (a *App) tellKeys() {
 	warnings, err := CheckKeys(a.accounts, a.seams.now())
 	for _, w := range warnings {
 		a.log.Warn("a key has ended or ends soon", "account", w.Account, "key", w.Key, "not_after", w.NotAfter.UTC(), "ended", w.Ended)
@@ -68,19 +81,12 @@ func (a *App) watchKeys() error {
 	if err != nil {
 		a.log.Error("accounts without a key that may be used now", slog.Any("err", err))
 	}
-	ends := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "paybell_gateway_key_expiry_timestamp_seconds",
-		Help: "When a key, certificate or secret with an end may be used no more, in Unix seconds.",
-	}, []string{"account", "provider", "key"})
+	a.keyEnds.Reset() // keys that are no longer there
 	for _, acc := range a.accounts {
 		for _, p := range acc.Provider.Identity().Periods {
-			setExpiry(ends, acc, p)
+			setExpiry(a.keyEnds, acc, p)
 		}
 	}
-	if err := a.reg.Register(ends); err != nil {
-		return fmt.Errorf("register metrics: %w", err)
-	}
-	return nil
 }
 
 func setExpiry(ends *prometheus.GaugeVec, a gateway.Account, p provider.Period) {
