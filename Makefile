@@ -31,7 +31,7 @@ DEDUP_EVENTS ?= 1000000
 # The parts of `make test`, in order: what fails soonest comes first. Those of REST are
 # short, and run beside the faults, which wait more than they work.
 PARTS := prepare build lint race gate load-short soak-short beside faults-broken
-REST  := oracles examples readme judge
+REST  := oracles examples readme judge roll
 
 .PHONY: help
 help: ## list the targets
