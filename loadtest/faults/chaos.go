@@ -21,6 +21,9 @@ import (
 	"github.com/paybell/paybell/loadtest/server"
 )
 
+// exitConfig is the exit code of a process that its configuration keeps from starting.
+const exitConfig = 2
+
 // fault is one thing that goes wrong, and is put right again before it returns. An
 // error means that the suite could not do it, not that paybell minded.
 type fault struct {
@@ -42,6 +45,8 @@ type chaos struct {
 	mu sync.Mutex
 	// destroyed are the entries that were deleted by hand, by event id.
 	destroyed []string
+	// admitted are processes of another configuration that were not refused.
+	admitted []string
 }
 
 // faults are all there are. Each deck holds every one of them once.
@@ -65,6 +70,7 @@ func faults() []fault {
 		fault{"postgres killed", postgresKilled},
 		fault{"postgres restarted", postgresRestarted},
 		fault{"database restored from a backup", databaseRestored},
+		fault{"a worker of a second configuration", secondConfiguration},
 		fault{"worker frozen beyond its lease", frozen("worker", leaseTTL+time.Second)},
 		fault{"gateway frozen", frozen("gateway", time.Second)},
 		fault{"redis frozen", serverFrozen("redis")},
@@ -307,6 +313,24 @@ func databaseRestored(ctx context.Context, c *chaos) error {
 			return err
 		}
 	}
+}
+
+// secondConfiguration starts a worker that would read other partitions, or would have an
+// account sell under another name.
+func secondConfiguration(ctx context.Context, c *chaos) error {
+	wrong := []string{"streams.partitions=32", "accounts.standard.namespace=second"}[c.rand.IntN(2)]
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	workers := c.slotsOf("worker")
+	cmd := c.st.command(ctx, workers[0], "worker", "--set", "instance=second", "--set", "admin.address=127.0.0.1:0", "--set", wrong)
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == exitConfig {
+		return nil
+	}
+	c.mu.Lock()
+	c.admitted = append(c.admitted, fmt.Sprintf("%s: %v", wrong, err))
+	c.mu.Unlock()
+	return nil
 }
 
 // parkedAlone reports whether a delivery is parked whose entry was trimmed.

@@ -229,6 +229,6 @@ func (c *course) judge(ctx context.Context, tap *judge.Tap, afterFlush bool) (ju
 	}
 	return judge.Judge(ctx, judge.Options{
 		Told: bufio.NewReader(c.told), SQL: c.db, Redis: c.direct, Prefix: prefix, Tap: tap,
-		Destroyed: c.chaos.destroyed, Poisoned: traffic.Poisoned, FirstOnly: traffic.FirstOnly, Forged: traffic.Forgery, AfterFlush: afterFlush,
+		Admitted: c.chaos.admitted, Destroyed: c.chaos.destroyed, Poisoned: traffic.Poisoned, FirstOnly: traffic.FirstOnly, Forged: traffic.Forgery, AfterFlush: afterFlush,
 	})
 }

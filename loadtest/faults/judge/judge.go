@@ -31,6 +31,8 @@ type Options struct {
 	Tap *Tap
 	// Destroyed are the event ids whose entries were deleted by hand.
 	Destroyed []string
+	// Admitted are processes that had to be refused and were not, in words.
+	Admitted []string
 	// Poisoned is in the references of orders that must end as dead letters of the
 	// group points, FirstOnly in those of which only payment.pending must, Forged in
 	// those that nobody signed.
@@ -106,6 +108,9 @@ func Judge(ctx context.Context, o Options) (Verdict, error) {
 		if err := step(ctx); err != nil {
 			return Verdict{}, fmt.Errorf("judge: %w", err)
 		}
+	}
+	for _, what := range c.Admitted {
+		c.other("a process was not refused: %s", what)
 	}
 	return c.verdict, nil
 }

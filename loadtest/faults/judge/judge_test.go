@@ -622,3 +622,9 @@ func TestEventDeletedByHandMustBeCountedAsLost(t *testing.T) {
 		only(t, destroyed(t, 0), "ledger", "only 0 counted as lost")
 	})
 }
+
+func TestProcessThatWasNotRefusedIsFound(t *testing.T) {
+	w, _ := kept(t)
+	w.options.Admitted = []string{"streams.partitions=32: signal: killed"}
+	only(t, w.judge(), "other", "streams.partitions=32")
+}
