@@ -1,12 +1,17 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // smallBody is how much of a body is taken without asking the budget. Ordinary
@@ -23,9 +28,45 @@ type body struct {
 	charged int
 }
 
-// readBody reads the body as it was sent, at most Options.MaxBody bytes. Memory
-// grows with what arrives and not with what was announced. The caller gives back
-// what was charged, also after an error.
+// bodyWait is how long a body waits for others to give their memory back before the
+// provider is asked to send it again. With the append it stays below the 5 s that most
+// providers wait.
+const bodyWait = time.Second
+
+// bodyBudget is what bodies larger than smallBody may hold together. Those that wait are
+// served in the order in which they came.
+type bodyBudget struct {
+	room *semaphore.Weighted
+	held atomic.Int64
+}
+
+func newBodyBudget(size int) *bodyBudget {
+	return &bodyBudget{room: semaphore.NewWeighted(int64(size))}
+}
+
+// reserve takes n bytes, or returns ErrBodyMemory where they do not become free in time.
+func (b *bodyBudget) reserve(ctx context.Context, n int) error {
+	if !b.room.TryAcquire(int64(n)) {
+		ctx, cancel := context.WithTimeout(ctx, bodyWait)
+		defer cancel()
+		if b.room.Acquire(ctx, int64(n)) != nil {
+			return ErrBodyMemory
+		}
+	}
+	b.held.Add(int64(n))
+	return nil
+}
+
+// release gives n bytes back.
+func (b *bodyBudget) release(n int) {
+	b.held.Add(-int64(n))
+	b.room.Release(int64(n))
+}
+
+// readBody reads the body as it was sent, at most Options.MaxBody bytes. What was
+// announced costs nothing until more than smallBody has arrived: then all of it is
+// reserved, so that no body waits for room that others hold who wait as well. A chunked
+// one reserves as it grows. The caller gives back what was charged, also after an error.
 func (g *Gateway) readBody(r *http.Request) (b body, err error) {
 	if encoded(r.Header) {
 		return b, ErrEncoding
@@ -40,7 +81,8 @@ func (g *Gateway) readBody(r *http.Request) (b body, err error) {
 	case announced > 0:
 		limit = int(announced)
 	}
-	if err := g.grow(&b, min(limit, firstRead(announced))); err != nil {
+	ctx := r.Context()
+	if err := g.grow(ctx, &b, min(limit, firstRead(announced))); err != nil {
 		return b, err
 	}
 	for {
@@ -48,7 +90,11 @@ func (g *Gateway) readBody(r *http.Request) (b body, err error) {
 			if len(b.bytes) == limit {
 				return b, ended(r.Body, announced)
 			}
-			if err := g.grow(&b, min(limit, 2*cap(b.bytes))); err != nil {
+			next := min(limit, 2*cap(b.bytes))
+			if announced > 0 {
+				next = limit
+			}
+			if err := g.grow(ctx, &b, next); err != nil {
 				return b, err
 			}
 		}
@@ -99,14 +145,13 @@ func broken(err error) error {
 	return fmt.Errorf("%w: %w", ErrBrokenBody, err)
 }
 
-// grow gives the body room for size bytes, if the budget has them.
-func (g *Gateway) grow(b *body, size int) error {
+// grow gives the body room for size bytes, once the budget has them.
+func (g *Gateway) grow(ctx context.Context, b *body, size int) error {
 	if size > smallBody {
-		more := size - b.charged
-		b.charged = size
-		if g.bodyMemory.Add(int64(more)) > int64(g.options.BodyMemory) {
-			return ErrBodyMemory
+		if err := g.bodies.reserve(ctx, size-b.charged); err != nil {
+			return err
 		}
+		b.charged = size
 	}
 	larger := make([]byte, len(b.bytes), size)
 	copy(larger, b.bytes)

@@ -23,7 +23,8 @@ func (g *Gateway) callback(c *gin.Context) {
 	}
 	start := g.now()
 	b, err := g.readBody(c.Request)
-	defer g.bodyMemory.Add(-int64(b.charged))
+	defer func() { g.bodies.release(b.charged) }()
+	answering(c.Request.Context(), err == nil)
 	cb := &provider.Callback{
 		Method: c.Request.Method, RawQuery: c.Request.URL.RawQuery, Header: c.Request.Header,
 		Body: b.bytes, ReceivedAt: g.now(),

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"net"
 	"time"
 
 	"github.com/paybell/paybell/streams/event"
@@ -28,3 +29,6 @@ func Deadlines(after time.Duration) func(context.Context) context.Context {
 
 // FirstPart hands out contexts of two thirds of a caller's time.
 func FirstPart() func(context.Context) context.Context { return new(firstPart).of }
+
+// SetClock gives a listener made by Listen another clock. Nothing is served on it yet.
+func SetClock(l net.Listener, now func() time.Time) { l.(*listener).now = now }

@@ -289,7 +289,7 @@ func (d door) count(tb testing.TB, labels ...string) float64 {
 	return d.sum(tb, "paybell_gateway_callbacks_total", labels...)
 }
 
-// sum adds the counters of a metric whose label values include all that are given.
+// sum adds the values of a metric whose label values include all that are given.
 func (d door) sum(tb testing.TB, name string, labels ...string) float64 {
 	tb.Helper()
 	families, err := d.registry.Gather()
@@ -311,7 +311,7 @@ func (d door) sum(tb testing.TB, name string, labels ...string) float64 {
 				all = all && has[want]
 			}
 			if all {
-				total += m.GetCounter().GetValue()
+				total += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 			}
 		}
 	}
@@ -325,6 +325,12 @@ func (d door) serve(t *testing.T, o gateway.Options) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return d.serveOn(t, l)
+}
+
+// serveOn is serve on a listener that there is.
+func (d door) serveOn(t *testing.T, l net.Listener) string {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.Serve(ctx, l) }()

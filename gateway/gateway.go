@@ -79,8 +79,9 @@ type Gateway struct {
 	// deadlines are those of appends.
 	deadlines *deadlines
 
-	inFlight   atomic.Int64
-	bodyMemory atomic.Int64
+	inFlight atomic.Int64
+	bodies   *bodyBudget
+	listener atomic.Pointer[listener] // nil before Serve
 }
 
 // names are safe in a path, a metric label, an ordering key and a log line.
@@ -98,12 +99,16 @@ func New(o Options, accounts []Account, a Appender, d Deps) (*Gateway, error) {
 	if d.Now == nil {
 		d.Now = time.Now
 	}
+	if o.BodyMemory == 0 {
+		o.BodyMemory = max(defaultBodyMemory, o.MaxBody)
+	}
 	g := &Gateway{
 		options: o, appender: a, log: d.Logger, now: d.Now,
 		clock:  newClock(d),
 		strays: newQuietLog(d.Logger),
 
 		deadlines: newDeadlines(o.AppendTimeout),
+		bodies:    newBodyBudget(o.BodyMemory),
 	}
 	g.health = newHealth(d, g.clock)
 	var err error
@@ -146,6 +151,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// While draining, the next request goes to another door.
 	if g.health.closing.Load() || ambiguousEnd(r) {
 		w.Header()["Connection"] = closing
+	}
+	if r.ContentLength == 0 {
+		answering(r.Context(), true)
 	}
 	g.engine.ServeHTTP(w, r)
 }

@@ -85,13 +85,18 @@ func newMetrics(r prometheus.Registerer, g *Gateway) (*metrics, error) {
 	}, func() float64 { return float64(g.options.MaxInFlight) })
 	memory := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "paybell_gateway_large_bodies_bytes",
-		Help: "Memory that bodies larger than 16 KiB hold now.",
-	}, func() float64 { return float64(g.bodyMemory.Load()) })
+		Help: "Bytes of bodies larger than 16 KiB that are being read or handled now.",
+	}, func() float64 { return float64(g.bodies.held.Load()) })
+	memoryLimit := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "paybell_gateway_large_bodies_limit_bytes",
+		Help: "How many bytes of bodies larger than 16 KiB may be read or handled at once.",
+	}, func() float64 { return float64(g.options.BodyMemory) })
 	ahead := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "paybell_gateway_clock_difference_seconds",
 		Help: "How far the process's clock was ahead of the event store's when they were last compared; negative is behind.",
 	}, g.clock.seconds)
-	for _, c := range []prometheus.Collector{m.callbacks, m.events, m.seconds, m.bytes, inFlight, limit, memory, ahead} {
+	all := []prometheus.Collector{m.callbacks, m.events, m.seconds, m.bytes, inFlight, limit, memory, memoryLimit, ahead}
+	for _, c := range append(all, connectionMetrics(g)...) {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("gateway: register metrics: %w", err)
 		}
@@ -102,6 +107,46 @@ func newMetrics(r prometheus.Registerer, g *Gateway) (*metrics, error) {
 		m.callbacks.WithLabelValues(nobody, nobody, string(rejected), reason)
 	}
 	return m, nil
+}
+
+// connectionMetrics tell of the listener that Serve was given.
+func connectionMetrics(g *Gateway) []prometheus.Collector {
+	const open, evictions = "paybell_gateway_connections", "paybell_gateway_connections_evicted_total"
+	count := func(of func(open, heard int, evicted [connBusy]int64) int64) func() float64 {
+		return func() float64 {
+			l := g.listener.Load()
+			if l == nil {
+				return 0
+			}
+			return float64(of(l.counted()))
+		}
+	}
+	gauge := func(name, help string, labels prometheus.Labels, f func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, f)
+	}
+	heardHelp := "Open connections, by whether a whole request has come over them."
+	out := []prometheus.Collector{
+		gauge("paybell_gateway_connections_limit", "How many connections may be open at once.", nil,
+			func() float64 { return float64(g.options.MaxConnections) }),
+		gauge(open, heardHelp, prometheus.Labels{"heard": "yes"},
+			count(func(_, heard int, _ [connBusy]int64) int64 { return int64(heard) })),
+		gauge(open, heardHelp, prometheus.Labels{"heard": "no"},
+			count(func(open, heard int, _ [connBusy]int64) int64 { return int64(open - heard) })),
+	}
+	for reason, states := range map[string][]connState{
+		"silent": {connSilent}, "slow": {connArriving, connArrivingAgain}, "idle": {connIdle},
+	} {
+		out = append(out, prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: evictions, Help: "Connections closed to make room for others, by what they did.",
+			ConstLabels: prometheus.Labels{"reason": reason},
+		}, count(func(_, _ int, evicted [connBusy]int64) (n int64) {
+			for _, s := range states {
+				n += evicted[s]
+			}
+			return n
+		})))
+	}
+	return out
 }
 
 // counts are the metrics of one account.

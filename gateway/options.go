@@ -14,14 +14,17 @@ type Options struct {
 	// MaxBody is the largest body accepted, in bytes.
 	MaxBody int `yaml:"max_body"`
 	// BodyMemory is how many bytes all bodies being read or handled may hold
-	// together; only bodies beyond 16 KiB count. At the limit a callback is asked to
-	// come again.
+	// together; only bodies beyond 16 KiB count. A body that finds no room waits a second,
+	// then its callback is asked to come again. 0 is a sixteenth of the memory that the
+	// process may use, at most 256 MiB.
 	BodyMemory int `yaml:"body_memory"`
 	// MaxHeader is the largest request line and header block accepted, in bytes.
 	MaxHeader int `yaml:"max_header"`
-	// MaxConnections is how many connections are open at once. At the limit those that
-	// are idle are closed, the longest idle first, and further ones wait in the kernel's
-	// queue.
+	// MaxConnections is how many connections are open at once, or fewer where the process
+	// may not open so many files, or has not 64 KiB of memory for each in a quarter of what
+	// it may use. At the limit one is closed for each that comes: first those that never
+	// sent anything, then those that send too slowly, then idle ones; and further ones wait
+	// in the kernel's queue.
 	MaxConnections int `yaml:"max_connections"`
 	// MaxInFlight is how many callbacks are verified and appended at once. A callback
 	// that has not been read whole does not count.
@@ -50,7 +53,6 @@ func DefaultOptions() Options {
 	return Options{
 		Address:        "127.0.0.1:8080",
 		MaxBody:        256 << 10,
-		BodyMemory:     64 << 20,
 		MaxHeader:      32 << 10,
 		MaxConnections: 4096,
 		MaxInFlight:    1024,
@@ -76,7 +78,9 @@ func (o Options) Validate() error {
 		}
 	}
 	number("max_body", o.MaxBody, 1<<10, 16<<20)
-	number("body_memory", o.BodyMemory, max(o.MaxBody, 1<<20), 64<<30)
+	if o.BodyMemory != 0 {
+		number("body_memory", o.BodyMemory, max(o.MaxBody, 1<<20), 64<<30)
+	}
 	number("max_header", o.MaxHeader, 4<<10, 1<<20)
 	number("max_connections", o.MaxConnections, 1, 1<<20)
 	number("max_in_flight", o.MaxInFlight, 1, 1<<20)

@@ -12,7 +12,7 @@ func TestOptions(t *testing.T) {
 	if err := gateway.DefaultOptions().Validate(); err != nil {
 		t.Errorf("the defaults: %v", err)
 	}
-	all := gateway.Options{Address: "8080", HeaderTimeout: time.Hour}.Validate()
+	all := gateway.Options{Address: "8080", BodyMemory: 1, HeaderTimeout: time.Hour}.Validate()
 	if all == nil {
 		t.Fatal("accepted")
 	}

@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // writeSlack is how long a reply of a few bytes may take to leave.
@@ -29,7 +27,8 @@ func NewServer(o Options, h http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:   o.ReadTimeout + o.AppendTimeout + writeSlack,
 		IdleTimeout:    o.IdleTimeout,
 		MaxHeaderBytes: o.MaxHeader,
-		ConnState:      newIdleConns(o.MaxConnections).track,
+		ConnState:      track,
+		ConnContext:    withConn,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		// net/http's own answer to OPTIONS * would keep the connection of a request whose
 		// end is ambiguous.
@@ -46,14 +45,20 @@ func ambiguousEnd(r *http.Request) bool {
 	return len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1)
 }
 
-// Listen opens the address and lets at most Options.MaxConnections in at once.
+// Listen opens the address and lets at most Options.MaxConnections in at once. At the
+// limit those that never sent anything make room first, then those that send too slowly,
+// then idle ones.
 func Listen(ctx context.Context, o Options) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", o.Address)
 	if err != nil {
 		return nil, fmt.Errorf("gateway: listen: %w", err)
 	}
-	return netutil.LimitListener(l, o.MaxConnections), nil
+	tcp, ok := l.(*net.TCPListener)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("gateway: listen: a %T", l), l.Close())
+	}
+	return newListener(tcp, o.MaxConnections), nil
 }
 
 // Serve receives callbacks on l until ctx ends. Then it says so on /readyz and goes on
@@ -62,6 +67,9 @@ func Listen(ctx context.Context, o Options) (net.Listener, error) {
 // waits for the callbacks under way, at most Options.DrainTimeout; what has not ended by
 // then is cut off and counts as an error. It returns when nothing it started is left, and closes l.
 func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
+	if counted, ok := l.(*listener); ok {
+		g.listener.Store(counted)
+	}
 	srv := NewServer(g.options, g, g.log)
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(l) }()

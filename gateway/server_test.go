@@ -333,12 +333,20 @@ func TestAppendOutlivesReadDeadline(t *testing.T) {
 	}
 }
 
-// TestConnectionLimit: with one connection allowed, and in use, the second is served
-// when the first is gone.
+// TestConnectionLimit: with one connection allowed, over which a callback is under way,
+// the second is served when the first is gone.
 func TestConnectionLimit(t *testing.T) {
-	_, addr := onTheWire(t, func(o *gateway.Options) { o.MaxConnections = 1 })
-	first, second := dial(t, addr), dial(t, addr)
-	send(t, first, "POST /callbacks/bell HTTP/1.1\r\n")
+	d, addr := onTheWire(t, func(o *gateway.Options) { o.MaxConnections = 1 })
+	entered, release := make(chan struct{}, 2), make(chan struct{})
+	d.appender.before = func(context.Context) error {
+		entered <- struct{}{}
+		<-release
+		return nil
+	}
+	first := dial(t, addr)
+	send(t, first, strings.Replace(post(paid, len(paid)), "\r\n", "\r\nConnection: close\r\n", 1))
+	<-entered
+	second := dial(t, addr)
 	send(t, second, post(paid, len(paid)))
 	if err := second.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 		t.Fatal(err)
@@ -347,8 +355,12 @@ func TestConnectionLimit(t *testing.T) {
 	if _, err := r.Peek(1); !isTimeout(err) {
 		t.Errorf("the second connection was served beside the first: %v", err)
 	}
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
+	if n := len(entered); n != 0 {
+		t.Errorf("%d callbacks of the second connection", n)
+	}
+	close(release)
+	if resp, _ := read(t, bufio.NewReader(first)); resp.StatusCode != 200 {
+		t.Errorf("the first got %d", resp.StatusCode)
 	}
 	if err := second.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,264 @@
+package gateway_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/paybell/paybell/gateway"
+)
+
+const evictions = "paybell_gateway_connections_evicted_total"
+
+// patient are deadlines that no test waits for: only making room closes a connection.
+func patient(limit int) func(*gateway.Options) {
+	return func(o *gateway.Options) {
+		o.MaxConnections = limit
+		o.HeaderTimeout, o.ReadTimeout, o.IdleTimeout = time.Minute, time.Minute, time.Hour
+	}
+}
+
+// heard is a connection over which a whole request has come.
+type heard struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+// hear opens connections and sends a request over each.
+func hear(t *testing.T, addr string, n int) []heard {
+	t.Helper()
+	out := make([]heard, n)
+	for i := range out {
+		conn := dial(t, addr)
+		if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		out[i] = heard{conn, bufio.NewReader(conn)}
+		out[i].works(t)
+	}
+	return out
+}
+
+// works sends one more request.
+func (h heard) works(t *testing.T) {
+	t.Helper()
+	send(t, h, post(paid, len(paid)))
+	if resp, body := read(t, h.r); resp.StatusCode != 200 || body != "rung" {
+		t.Errorf("got %d %q", resp.StatusCode, body)
+	}
+}
+
+// crowd opens connections, each of which sends text and then nothing, and reads from none.
+func crowd(t *testing.T, addr string, n int, text string) []net.Conn {
+	t.Helper()
+	out := make([]net.Conn, n)
+	for i := range out {
+		out[i] = dial(t, addr)
+		if text != "" {
+			send(t, out[i], text)
+		}
+	}
+	return out
+}
+
+// callbacks sends n callbacks, each over a connection of its own, a few at a time, and
+// counts the replies of 200.
+func callbacks(t *testing.T, addr string, n int) (answered int) {
+	t.Helper()
+	var (
+		mu      sync.Mutex
+		senders sync.WaitGroup
+		numbers = make(chan int)
+	)
+	one := func(i int) error {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			return err
+		}
+		body := fmt.Sprintf("once%d payment.succeeded A%d\n", i, i)
+		text := strings.Replace(post(body, len(body)), "\r\n", "\r\nConnection: close\r\n", 1)
+		if _, err := conn.Write([]byte(text)); err != nil {
+			return err
+		}
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil {
+			return err
+		}
+		if !strings.HasPrefix(line, "HTTP/1.1 200 ") {
+			return fmt.Errorf("got %q", line)
+		}
+		return nil
+	}
+	for range 20 {
+		senders.Go(func() {
+			for i := range numbers {
+				if err := one(i); err != nil {
+					t.Errorf("callback %d: %v", i, err)
+					continue
+				}
+				mu.Lock()
+				answered++
+				mu.Unlock()
+			}
+		})
+	}
+	for i := range n {
+		numbers <- i
+	}
+	close(numbers)
+	senders.Wait()
+	return answered
+}
+
+// TestWhoSendsNothingCannotShutTheDoor: ten times as many connections as may be open
+// send nothing, or the beginning of a request, while others are kept open by senders who
+// were heard. Every callback is answered, and none of those that were heard is closed.
+func TestWhoSendsNothingCannotShutTheDoor(t *testing.T) {
+	for name, tc := range map[string]struct{ text, reason string }{
+		"nothing":                {"", "silent"},
+		"a part of the headers":  {"POST /callbacks/bell HTTP/1.1\r\nHost: bell\r\nX-Slow: ", "slow"},
+		"a part of a small body": {post("x", 1000), "slow"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, addr := onTheWire(t, patient(50))
+			kept := hear(t, addr, 30)
+			before := len(d.appender.kept())
+			crowd(t, addr, 500, tc.text)
+			if got := callbacks(t, addr, 200); got != 200 {
+				t.Errorf("%d of 200 callbacks were answered", got)
+			}
+			if got := len(d.appender.kept()) - before; got != 200 {
+				t.Errorf("%d of 200 events", got)
+			}
+			for _, h := range kept {
+				h.works(t)
+			}
+			if got := d.sum(t, evictions, tc.reason); got < 400 {
+				t.Errorf("%v closed as %s, of 500", got, tc.reason)
+			}
+			if got := d.sum(t, evictions, "idle"); got != 0 {
+				t.Errorf("%v idle ones were closed, and %v %s ones", got, d.sum(t, evictions, tc.reason), tc.reason)
+			}
+		})
+	}
+}
+
+// TestOrderOfEviction: the silent one goes first, then the slow one, then the longest
+// idle; a callback under way never does.
+func TestOrderOfEviction(t *testing.T) {
+	d, addr := onTheWire(t, patient(6))
+	entered, release := make(chan struct{}), make(chan struct{})
+	idle := hear(t, addr, 3)
+	d.appender.before = func(context.Context) error {
+		close(entered)
+		<-release
+		return nil
+	}
+	busy := dial(t, addr)
+	send(t, busy, post("k2 payment.succeeded A2\n", 24))
+	<-entered
+	// Places 5 and 6; the silent one is the younger.
+	slow := dial(t, addr)
+	send(t, slow, "POST /callbacks/bell HTTP/1.1\r\n")
+	silent := dial(t, addr)
+	knock := func() heard {
+		conn := dial(t, addr)
+		h := heard{conn, bufio.NewReader(conn)}
+		send(t, h, "GET /healthz HTTP/1.1\r\nHost: bell\r\n\r\n")
+		if resp, _ := read(t, h.r); resp.StatusCode != 200 {
+			t.Errorf("got %d", resp.StatusCode)
+		}
+		return h
+	}
+	for i, step := range []struct {
+		what string
+		gone net.Conn
+	}{{"silent", silent}, {"slow", slow}, {"longest idle", idle[0]}, {"next idle", idle[1]}} {
+		knock()
+		if rest := closed(t, step.gone); rest != "" {
+			t.Errorf("the %s one was sent %q", step.what, rest)
+		}
+		var n float64
+		for _, reason := range []string{"silent", "slow", "idle"} {
+			n += d.sum(t, evictions, reason)
+		}
+		if n != float64(i+1) {
+			t.Errorf("%s: %v were closed", step.what, n)
+		}
+	}
+	close(release)
+	if resp, _ := read(t, bufio.NewReader(busy)); resp.StatusCode != 200 {
+		t.Errorf("the one under way got %d", resp.StatusCode)
+	}
+}
+
+// TestReserveForThoseThatWereHeard: with a place for each of them free, those that were
+// not heard get three quarters of all.
+func TestReserveForThoseThatWereHeard(t *testing.T) {
+	d, addr := onTheWire(t, patient(40))
+	kept := hear(t, addr, 5)
+	crowd(t, addr, 400, "P")
+	if got := callbacks(t, addr, 20); got != 20 {
+		t.Errorf("%d of 20 callbacks were answered", got)
+	}
+	for _, h := range kept {
+		h.works(t)
+	}
+	if got := d.sum(t, "paybell_gateway_connections", "no"); got > 30 {
+		t.Errorf("%v that were not heard are open", got)
+	}
+	if got := d.sum(t, evictions, "idle"); got != 0 {
+		t.Errorf("%v idle ones were closed", got)
+	}
+}
+
+// TestSteadySendersAreNotSlow: a large body that keeps arriving keeps its place, although
+// its request is older than one of which little arrives.
+func TestSteadySendersAreNotSlow(t *testing.T) {
+	var options gateway.Options
+	d := newDoor(t, func(o *gateway.Options, _ *gateway.Deps) {
+		patient(4)(o)
+		options = *o
+	})
+	l, err := gateway.Listen(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var passed atomic.Int64
+	gateway.SetClock(l, func() time.Time { return noon.Add(time.Duration(passed.Load())) })
+	addr := d.serveOn(t, l)
+
+	body := paid + strings.Repeat("x", 200<<10)
+	text := post(body, len(body))
+	steady := dial(t, addr)
+	send(t, steady, text[:100<<10])
+	for d.sum(t, "paybell_gateway_large_bodies_bytes") == 0 { // until it is being read
+		if t.Context().Err() != nil {
+			t.Fatal("the body is not read")
+		}
+		runtime.Gosched()
+	}
+	slow := dial(t, addr)
+	send(t, slow, "P")
+	hear(t, addr, 2)
+	passed.Store(int64(time.Second))
+	hear(t, addr, 1)
+	if rest := closed(t, slow); rest != "" {
+		t.Errorf("the slow one was sent %q", rest)
+	}
+	send(t, steady, text[100<<10:])
+	if resp, _ := read(t, bufio.NewReader(steady)); resp.StatusCode != 200 {
+		t.Errorf("the steady one got %d", resp.StatusCode)
+	}
+}
