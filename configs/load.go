@@ -19,11 +19,11 @@ import (
 // EnvPrefix begins the name of every environment variable that sets a key. The
 // rest is the key's path in capitals with "__" between levels:
 // PAYBELL_GATEWAY__ADDRESS sets gateway.address. A name without "__" is a key only
-// if it is one of the two top-level values: others, such as PAYBELL_STRIPE_SECRET,
+// if it is one of the three top-level values: others, such as PAYBELL_STRIPE_SECRET,
 // are the operator's own, for secrets.
 const EnvPrefix = "PAYBELL_"
 
-var topLevelEnv = []string{"data_dir", "instance"}
+var topLevelEnv = []string{"data_dir", "instance", "memory_limit"}
 
 // Input is what a configuration is loaded from; later ones win.
 type Input struct {

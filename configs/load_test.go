@@ -166,7 +166,7 @@ accounts:
 }
 
 func TestEnvironmentHoldsOperatorsOwnNames(t *testing.T) {
-	if _, err := configs.Load(configs.Input{Environ: []string{"PAYBELL_STRIPE_SECRET=x", "PAYBELL_CONFIG=y", "PAYBELL_DATA_DIR=elsewhere"}}); err != nil {
+	if _, err := configs.Load(configs.Input{Environ: []string{"PAYBELL_STRIPE_SECRET=x", "PAYBELL_CONFIG=y", "PAYBELL_DATA_DIR=elsewhere", "PAYBELL_MEMORY_LIMIT=268435456"}}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -57,6 +57,8 @@ type KeeperDeps struct {
 	Owed func(ctx context.Context) (Owed, error)
 	// Disk is where the journal lies.
 	Disk journal.Disk
+	// QueueBytes is how many bytes of callbacks may wait for a sync at once; 0 is 64 MiB.
+	QueueBytes int64
 }
 
 // OpenKeeper takes the journal's directory and counts what it holds.
@@ -64,7 +66,9 @@ func OpenKeeper(o JournalOptions, d KeeperDeps) (*Keeper, error) {
 	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("gateway: journal: %w", err)
 	}
-	j, report, err := journal.Open(o.Dir, o.bounds(), journal.Deps{Logger: d.Logger, Now: d.Now, Disk: d.Disk})
+	bounds := o.bounds()
+	bounds.QueueBytes = d.QueueBytes
+	j, report, err := journal.Open(o.Dir, bounds, journal.Deps{Logger: d.Logger, Now: d.Now, Disk: d.Disk})
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,7 @@ type Options struct {
 	// BodyMemory is how many bytes all bodies being read or handled may hold
 	// together; only bodies beyond 16 KiB count. A body that finds no room waits a second,
 	// then its callback is asked to come again. 0 is a sixteenth of the memory that the
-	// process may use, at most 256 MiB.
+	// process may use, at most 64 MiB.
 	BodyMemory int `yaml:"body_memory"`
 	// MaxHeader is the largest request line and header block accepted, in bytes.
 	MaxHeader int `yaml:"max_header"`

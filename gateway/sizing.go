@@ -13,9 +13,8 @@ const (
 	// record, and as garbage of either; and the writer's and the journal's queues hold as
 	// much again when callers have given up.
 	bodyShare = 16
-	// mostBodyMemory is the most that is taken without being asked for.
-	mostBodyMemory = 256 << 20
-	// defaultBodyMemory is taken where nobody says how much memory there is.
+	// defaultBodyMemory is the most that is taken without being asked for: what waits longer
+	// in a queue than its sender does is written for nothing.
 	defaultBodyMemory = 64 << 20
 	// leastConnections are let in whatever there is.
 	leastConnections = 16
@@ -43,5 +42,5 @@ func (o Options) Within(memory int64, files int) (fitted Options, notes []string
 // QueueBytes is how many bytes of callbacks a queue behind the door may hold in a process
 // that may use memory bytes.
 func QueueBytes(memory int64) int {
-	return int(min(max(memory/bodyShare, 1<<20), mostBodyMemory))
+	return int(min(max(memory/bodyShare, 1<<20), defaultBodyMemory))
 }

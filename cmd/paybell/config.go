@@ -46,6 +46,13 @@ func (k configCheckCmd) Run(ctx context.Context, g *globals) error {
 			return badConfig(err)
 		}
 	}
+	notes, err := app.Size(c, roles[k.For])
+	if err != nil {
+		return err
+	}
+	for _, n := range notes {
+		fmt.Fprintf(os.Stderr, "warning: %s\n", n)
+	}
 	_, err = fmt.Fprintf(os.Stdout, "configuration is good for paybell %s: %d accounts\n", k.For, len(accounts))
 	return err
 }

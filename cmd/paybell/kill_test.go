@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -232,10 +233,13 @@ func (p *process) kill() {
 }
 
 // post sends the n-th callback once and reports whether it was accepted.
-func (s *stack) post(ctx context.Context, n int) bool {
+func (s *stack) post(ctx context.Context, n int) bool { return s.postLarge(ctx, n, 0) }
+
+// postLarge is post with a body that is longer by padding.
+func (s *stack) postLarge(ctx context.Context, n, padding int) bool {
 	body := fmt.Appendf(nil, `{"id":"evt_%06d","object":"event","type":"payment_intent.succeeded","created":%d,"livemode":false,
 "data":{"object":{"id":"pi_%06d","object":"payment_intent","amount":8800,"amount_received":8800,"currency":"cny","status":"succeeded",
-"metadata":{"order_id":"K%06d"}}}}`, n, 1_700_000_000+n, n, n)
+"metadata":{"order_id":"K%06d"}}},"padding":"%s"}`, n, 1_700_000_000+n, n, n, strings.Repeat("x", padding))
 	at := fmt.Sprint(time.Now().Unix())
 	mac := hmac.New(sha256.New, []byte(s.secret))
 	mac.Write([]byte(at + "."))

@@ -36,9 +36,12 @@ type Options struct {
 	// SegmentBytes is about how long one file grows; a file is removed when all of it
 	// has been passed on.
 	SegmentBytes int64 `yaml:"segment_bytes"`
-	// Queue bounds how many Append calls wait for a sync; beyond it, and beyond 64 MiB
-	// of their payloads, ErrBusy.
+	// Queue bounds how many Append calls wait for a sync; beyond it, and beyond
+	// QueueBytes of their payloads, ErrBusy.
 	Queue int `yaml:"queue"`
+	// QueueBytes bounds the memory of those who wait while the disk hangs; 0 is 64 MiB.
+	// One request may exceed it where no other waits.
+	QueueBytes int64 `yaml:"-"`
 }
 
 // DefaultOptions are the bounds used where none are given.
@@ -92,9 +95,8 @@ var errMaxBytes = fmt.Errorf("%w: its files have all the bytes they may take", E
 // MaxPayload is the longest payload, in bytes.
 const MaxPayload = 32 << 20
 
-// maxWaiting bounds the memory of those who wait while the disk hangs. One request may
-// exceed it where no other waits.
-const maxWaiting = 64 << 20
+// defaultQueueBytes is Options.QueueBytes where none are given.
+const defaultQueueBytes = 64 << 20
 
 // Position is a place in the journal: payloads are numbered from 1 and numbers
 // are never used again, also not after a restart.
@@ -184,6 +186,9 @@ func Open(dir string, o Options, d Deps) (*Journal, Report, error) {
 	if err := o.Validate(); err != nil {
 		return nil, Report{}, fmt.Errorf("journal: %w", err)
 	}
+	if o.QueueBytes == 0 {
+		o.QueueBytes = defaultQueueBytes
+	}
 	if err := makeDir(dir, d.Disk); err != nil {
 		return nil, Report{}, err
 	}
@@ -257,7 +262,7 @@ func (j *Journal) submit(r *request) error {
 		return err
 	}
 	n := r.bytes()
-	if j.waiting > 0 && j.waiting+n > maxWaiting {
+	if j.waiting > 0 && j.waiting+n > j.o.QueueBytes {
 		return ErrBusy
 	}
 	select {

@@ -87,6 +87,13 @@ func New(ctx context.Context, cfg *configs.Config, role Role, log *slog.Logger, 
 		return nil, err
 	}
 	a.accounts = a.seams.accounts(a.accounts)
+	notes, err := Size(cfg, role)
+	if err != nil {
+		return nil, err
+	}
+	for _, note := range notes {
+		log.Warn("a bound is lower than configured", "bound", note)
+	}
 	if role.Gateway && len(a.accounts) == 0 {
 		return nil, &ConfigError{errNoAccounts} // nobody has made the sandbox's
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/paybell/paybell/cmd/internal/limits"
 	"github.com/paybell/paybell/gateway"
 	"github.com/paybell/paybell/gateway/journal"
 	"github.com/paybell/paybell/streams"
@@ -21,8 +22,11 @@ func (a *App) buildGateway(ctx context.Context) error {
 	stream := a.seams.stream(a.writer)
 	appender := stream
 	if a.cfg.Journal.Mode != gateway.JournalRefuse {
-		var err error
-		if a.keeper, err = openKeeper(a.cfg.Journal, a.layout, a.redis, stream, a.groupNames(), a.log, a.reg, a.seams); err != nil {
+		memory, err := limits.Memory(a.cfg.MemoryLimit)
+		if err != nil {
+			a.log.Debug("a bound is a share of the machine's memory", "err", err)
+		}
+		if a.keeper, err = openKeeper(a.cfg.Journal, gateway.QueueBytes(memory.Bytes), a.layout, a.redis, stream, a.groupNames(), a.log, a.reg, a.seams); err != nil {
 			return err
 		}
 		a.closeLast("journal", a.keeper.Close)
@@ -74,14 +78,15 @@ func (a *App) keeps() string {
 // OpenKeeper opens a journal in front of a writer. groups are those it waits for in
 // the mode always.
 func OpenKeeper(o gateway.JournalOptions, layout streams.Layout, rdb streams.Client, writer gateway.Appender, groups []string, log *slog.Logger, reg prometheus.Registerer) (*gateway.Keeper, error) {
-	return openKeeper(o, layout, rdb, writer, groups, log, reg, newSeams())
+	return openKeeper(o, 0, layout, rdb, writer, groups, log, reg, newSeams())
 }
 
-func openKeeper(o gateway.JournalOptions, layout streams.Layout, rdb streams.Client, writer gateway.Appender, groups []string, log *slog.Logger, reg prometheus.Registerer, s seams) (*gateway.Keeper, error) {
+func openKeeper(o gateway.JournalOptions, queueBytes int, layout streams.Layout, rdb streams.Client, writer gateway.Appender, groups []string, log *slog.Logger, reg prometheus.Registerer, s seams) (*gateway.Keeper, error) {
 	stats := streams.NewStats(rdb, layout)
 	k, err := gateway.OpenKeeper(o, gateway.KeeperDeps{
 		Logger: log, Registerer: reg, Now: s.now, Disk: s.disk(journal.OS()),
-		Stream: writer, Partitions: layout.Partitions(), Partition: layout.Partition,
+		QueueBytes: int64(queueBytes),
+		Stream:     writer, Partitions: layout.Partitions(), Partition: layout.Partition,
 		Permanent: func(err error) bool {
 			return !errors.Is(err, streams.ErrUnavailable) && !errors.Is(err, streams.ErrOverloaded) && !errors.Is(err, streams.ErrStopped)
 		},
