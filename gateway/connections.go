@@ -12,9 +12,11 @@ import (
 const (
 	// silentGrace is how old a connection is at least when it is closed because nothing was
 	// sent: the first bytes may be on their way.
-	silentGrace = 20 * time.Millisecond
-	// slowGrace is how long a request may take to arrive before it can be called slow.
-	slowGrace = 50 * time.Millisecond
+	silentGrace = 50 * time.Millisecond
+	// slowGrace is how long a request may take to arrive before it can be called slow: a
+	// body that follows its headers in a packet of its own may wait for a delayed ACK, and a
+	// busy process for its turn.
+	slowGrace = 250 * time.Millisecond
 	// longWait is how long to wait where only a change can help, which is told.
 	longWait = time.Second
 	// slowRate is how many bytes a second of a request have to arrive. It is only asked for

@@ -20,24 +20,33 @@ const payloadVersion = 1
 // errPayload: a payload that no version of ours wrote, or a later one did.
 var errPayload = errors.New("gateway: unreadable journal payload")
 
+// payloadFields are the names of event.Wire.Values, in their order.
+var payloadFields = [len(event.Wire{}.Values)]string{
+	event.FieldSchema, event.FieldID, event.FieldType, event.FieldAccount, event.FieldOrder,
+	event.FieldKey, event.FieldFacts, event.FieldEvent, event.FieldEvidence,
+}
+
+// encodePayload copies the body once: many are encoded at the same time when Redis is
+// gone.
 func encodePayload(window time.Duration, r *event.Record) ([]byte, error) {
-	fields, err := r.Fields()
+	w, err := r.Wire()
 	if err != nil {
 		return nil, err
 	}
-	size := 1 + 2*binary.MaxVarintLen64
-	for _, f := range fields {
-		size += binary.MaxVarintLen32 + len(f.(string)) //nolint:errcheck // Fields promises strings
+	size := 1 + 2*binary.MaxVarintLen64 + 2*binary.MaxVarintLen32 + len(w.BodyName) + len(w.Body)
+	for i, name := range payloadFields {
+		size += 2*binary.MaxVarintLen32 + len(name) + len(w.Values[i])
 	}
 	b := append(make([]byte, 0, size), payloadVersion)
 	b = binary.AppendUvarint(b, uint64(max(0, window.Milliseconds())))
-	b = binary.AppendUvarint(b, uint64(len(fields)))
-	for _, f := range fields {
-		text := f.(string) //nolint:errcheck // Fields promises strings
-		b = binary.AppendUvarint(b, uint64(len(text)))
-		b = append(b, text...)
+	b = binary.AppendUvarint(b, uint64(2*len(payloadFields)+2))
+	text := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
+	for i, name := range payloadFields {
+		text(name)
+		text(w.Values[i])
 	}
-	return b, nil
+	text(w.BodyName)
+	return append(binary.AppendUvarint(b, uint64(len(w.Body))), w.Body...), nil
 }
 
 func decodePayload(b []byte) (time.Duration, event.Record, error) {

@@ -134,9 +134,13 @@ func (j *Journal) write(batch []*request) (accepted []bool, err error) {
 	// Only this goroutine writes, so the segment's tail cannot move meanwhile.
 	at := j.now().UnixMilli()
 	accepted = make([]bool, len(batch))
-	var b []byte
+	var need int64
+	for _, r := range batch {
+		need += r.bytes()
+	}
+	b := make([]byte, 0, int64(len(seg.salt.header()))+need) // grown, it would leave as much again behind
 	if size == 0 {
-		b = seg.salt.header()
+		b = append(b, seg.salt.header()...)
 	}
 	fresh := len(b)
 	var added []record
