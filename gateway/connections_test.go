@@ -271,3 +271,42 @@ func TestSteadySendersAreNotSlow(t *testing.T) {
 		t.Errorf("the steady one got %d", resp.StatusCode)
 	}
 }
+
+// TestWhatNobodyReadIsNotSilence: a sender is not closed for what the process has not come
+// to read, although its connection is older than one that sent nothing.
+func TestWhatNobodyReadIsNotSilence(t *testing.T) {
+	o := gateway.DefaultOptions()
+	o.Address, o.MaxConnections = "127.0.0.1:0", 2
+	l, err := gateway.Listen(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	now := noon
+	gateway.SetClock(l, func() time.Time { return now })
+	accept := func() net.Conn {
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() }) // one of them was closed to make room
+		return conn
+	}
+	sent := dial(t, l.Addr().String())
+	send(t, sent, "P")
+	unread := accept()
+	silent := dial(t, l.Addr().String())
+	accept()
+	for range 2 { // it is neither silent at the first look nor slow at the second
+		now = now.Add(time.Minute)
+		next := dial(t, l.Addr().String())
+		accept()
+		if rest := closed(t, silent); rest != "" {
+			t.Errorf("the silent one was sent %q", rest)
+		}
+		silent = next
+	}
+	if n, err := unread.Read(make([]byte, 2)); n != 1 || err != nil {
+		t.Errorf("the one that sent something: %d bytes, %v", n, err)
+	}
+}

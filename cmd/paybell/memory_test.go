@@ -114,7 +114,13 @@ func TestG9LargeBodiesStayWithinTheMemoryLimit(t *testing.T) {
 			if away {
 				server.Restart()
 			}
+			looked := int64(-1)
 			waitUntil(t, 2*time.Minute, "all that was accepted is in the streams", func() bool {
+				n := entries(t, server.Addr())
+				if n < int64(len(accepted)) || n == looked {
+					return false
+				}
+				looked = n // the look reads all bodies
 				in := ordersIn(t, server.Addr())
 				for order := range accepted {
 					if !in[order] {

@@ -177,6 +177,13 @@ func TestBytesOnTheDiskCountUntilTheyAreGone(t *testing.T) {
 
 // TestWaitingPayloadsAreBoundedByBytes: a disk that hangs must not fill the memory.
 func TestWaitingPayloadsAreBoundedByBytes(t *testing.T) {
+	for given, bound := range map[int64]int{0: 64 << 20, 8 << 20: 8 << 20} {
+		t.Run(fmt.Sprint(given), func(t *testing.T) { waitingPayloads(t, given, bound) })
+	}
+}
+
+func waitingPayloads(t *testing.T, given int64, bound int) {
+	t.Helper()
 	disk, h := journal.OS(), newHang()
 	defer h.end()
 	create := disk.Create
@@ -184,7 +191,9 @@ func TestWaitingPayloadsAreBoundedByBytes(t *testing.T) {
 		f, err := create(path)
 		return hangingFile{f, h.pass, func() {}}, err
 	}
-	j, _, _ := open(t, t.TempDir(), journal.DefaultOptions(), deps(disk))
+	o := journal.DefaultOptions()
+	o.QueueBytes = given
+	j, _, _ := open(t, t.TempDir(), o, deps(disk))
 	h.armed.Store(true)
 	payload := [][]byte{make([]byte, 256<<10)}
 	told := make(chan error, 1000)
@@ -199,7 +208,7 @@ func TestWaitingPayloadsAreBoundedByBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if bytes := n * len(payload[0]); bytes > 64<<20 || bytes < 63<<20 {
+	if bytes := n * len(payload[0]); bytes > bound || bytes < bound-1<<20 {
 		t.Fatalf("busy behind %d payloads, %d bytes", n, bytes)
 	}
 	if err := j.Submit([][]byte{[]byte("small")}, func(journal.Position, error) { told <- nil }); err != nil {
