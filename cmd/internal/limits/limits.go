@@ -58,7 +58,7 @@ func memory(configured int64, container, machine memlimit.Provider) (Bound, erro
 	limit, err := container()
 	switch {
 	case err == nil:
-		lower(int64(min(limit, math.MaxInt64)), FromContainer) //nolint:gosec // it fits
+		lower(int64(min(limit, math.MaxInt64)), FromContainer)
 	case errors.Is(err, memlimit.ErrNoLimit), errors.Is(err, memlimit.ErrCgroupsNotSupported), errors.Is(err, memlimit.ErrNoCgroup):
 		err = nil
 	default:
@@ -72,7 +72,7 @@ func memory(configured int64, container, machine memlimit.Provider) (Bound, erro
 	// A cgroup without a limit may show more than there is.
 	total, noTotal := machine()
 	if noTotal == nil {
-		lower(int64(min(total, math.MaxInt64)), FromMachine) //nolint:gosec // it fits
+		lower(int64(min(total, math.MaxInt64)), FromMachine)
 	}
 	if least.Bytes == math.MaxInt64 {
 		least.Bytes = unknownMachine
@@ -87,5 +87,5 @@ func Files() (int, error) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
 		return 0, fmt.Errorf("limit of open files: %w", err)
 	}
-	return int(min(r.Cur, math.MaxInt32)), nil //nolint:gosec // it fits
+	return int(min(r.Cur, math.MaxInt32)), nil
 }
