@@ -23,6 +23,10 @@ import (
 type Config struct {
 	// DataDir holds what the embedded default keeps: sandbox keys and the SQLite file.
 	DataDir string `yaml:"data_dir"`
+	// MemoryLimit is how many bytes of memory the process may use. 0 is what its container
+	// or GOMEMLIMIT allows, or all that the machine has where neither says anything; where
+	// several say something the least counts. Every bound that is not given is a share of it.
+	MemoryLimit int64 `yaml:"memory_limit"`
 	// Log is how the process logs, to standard error.
 	Log Log `yaml:"log"`
 	// Gateway is the public door.

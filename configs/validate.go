@@ -21,6 +21,9 @@ import (
 // nameForm keeps names usable in URLs, metric labels, file names and ordering keys.
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
+// leastMemory is what a process needs that does nothing yet, and some callbacks.
+const leastMemory = 64 << 20
+
 // complete fills what depends on other values.
 func (c *Config) complete() {
 	if c.Instance == "" {
@@ -67,6 +70,9 @@ func (c *Config) Validate() error {
 	}
 	if c.DataDir == "" {
 		problems = append(problems, errors.New("data_dir: must not be empty"))
+	}
+	if c.MemoryLimit != 0 && c.MemoryLimit < leastMemory {
+		problems = append(problems, fmt.Errorf("memory_limit: must be 0 or at least %d", leastMemory))
 	}
 	if !streams.ValidConsumer(c.Instance) {
 		problems = append(problems, fmt.Errorf("instance: %q: must be 1 to 64 letters, digits or any of . _ -", c.Instance))

@@ -53,7 +53,7 @@ func runApp(ctx context.Context, g *globals, role app.Role) error {
 	log := newLogger(c, g.stderr)
 	var started atomic.Pointer[app.App]
 	defer outlive(ctx, log, func() error { return reload(g, started.Load()) })()
-	app.TuneMemory(log)
+	app.TuneMemory(c.MemoryLimit, log)
 	streams.LogDriver(log)
 	a, err := app.New(ctx, c, role, log, version)
 	if err != nil {

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -11,6 +10,8 @@ import (
 	"runtime/metrics"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
+
+	"github.com/paybell/paybell/cmd/internal/limits"
 )
 
 const (
@@ -20,20 +21,32 @@ const (
 	heapRoom = 32 << 20
 	// heapShare is the part of the memory limit that the room may take.
 	heapShare = 8
-	// memoryShare is the part of the container's memory that the Go heap is held to. The
-	// rest is for what is not Go's: SQLite's pages, the kernel's buffers.
+	// memoryShare is the part of the process's memory that the Go heap is held to. The
+	// rest is for what is not Go's: the program itself, the kernel's buffers.
 	memoryShare = 0.8
 )
 
-// TuneMemory bounds the memory of the process by the limit of its cgroup (v1 or v2), and
-// has the collector run by what was allocated instead of by what is alive. GOMEMLIMIT and
-// GOGC in the environment are left as they are.
-func TuneMemory(log *slog.Logger) { tuneMemory(log, memlimit.FromCgroup) }
-
-func tuneMemory(log *slog.Logger, container memlimit.Provider) (stop func()) {
-	limit, err := memlimit.Set(memlimit.WithProvider(container), memlimit.WithRatio(memoryShare))
-	if err != nil && !errors.Is(err, memlimit.ErrCgroupsNotSupported) && !errors.Is(err, memlimit.ErrNoCgroup) {
+// TuneMemory bounds the memory of the process by what limits.Memory says, where somebody
+// has set a limit, and has the collector run by what was allocated instead of by what is
+// alive. GOMEMLIMIT and GOGC in the environment are left as they are.
+func TuneMemory(configured int64, log *slog.Logger) {
+	bound, err := limits.Memory(configured)
+	if err != nil {
 		log.Warn("memory limit of the container unknown", "err", err)
+	}
+	tuneMemory(bound, log)
+}
+
+func tuneMemory(bound limits.Bound, log *slog.Logger) (stop func()) {
+	container := func() (uint64, error) {
+		if !bound.Set() {
+			return 0, memlimit.ErrNoLimit
+		}
+		return uint64(bound.Bytes), nil //nolint:gosec // never negative
+	}
+	limit, err := memlimit.Set(memlimit.WithProvider(container), memlimit.WithRatio(memoryShare))
+	if err != nil {
+		log.Warn("memory limit not set", "err", err)
 	}
 	room := int64(heapRoom)
 	words := "none"
@@ -42,10 +55,10 @@ func tuneMemory(log *slog.Logger, container memlimit.Provider) (stop func()) {
 		words = mebibytes(limit)
 	}
 	if set, ok := os.LookupEnv("GOGC"); ok {
-		log.Info("memory bounds", "limit", words, "collects", "as GOGC="+set+" says")
+		log.Info("memory bounds", "of", bound.String(), "limit", words, "collects", "as GOGC="+set+" says")
 		return func() {}
 	}
-	log.Info("memory bounds", "limit", words,
+	log.Info("memory bounds", "of", bound.String(), "limit", words,
 		"collects", fmt.Sprintf("after %s were allocated, or as much as is in use where that is more", mebibytes(room)))
 	return newCollector(uint64(room)).start()
 }

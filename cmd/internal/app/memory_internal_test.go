@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/paybell/paybell/cmd/internal/limits"
 )
 
 // restoreMemory puts the process's settings back when the test ends.
@@ -25,21 +25,21 @@ func restoreMemory(t *testing.T) {
 	})
 }
 
-func tune(t *testing.T, limit uint64, err error) string {
+func tune(t *testing.T, bound limits.Bound) string {
 	t.Helper()
 	var log bytes.Buffer
-	stop := tuneMemory(slog.New(slog.NewTextHandler(&log, nil)), func() (uint64, error) { return limit, err })
+	stop := tuneMemory(bound, slog.New(slog.NewTextHandler(&log, nil)))
 	t.Cleanup(stop)
 	return log.String()
 }
 
 func TestMemoryIsBoundByTheContainer(t *testing.T) {
 	restoreMemory(t)
-	log := tune(t, 256<<20, nil)
+	log := tune(t, limits.Bound{Bytes: 256 << 20, From: limits.FromContainer})
 	if got, want := debug.SetMemoryLimit(-1), int64(256<<20)*8/10; got != want {
 		t.Errorf("limit %d, want %d", got, want)
 	}
-	for _, want := range []string{`limit="204 MiB"`, "after 25 MiB were allocated"} {
+	for _, want := range []string{`of="256 MiB (container)"`, `limit="204 MiB"`, "after 25 MiB were allocated"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("log %q does not say %q", log, want)
 		}
@@ -48,14 +48,12 @@ func TestMemoryIsBoundByTheContainer(t *testing.T) {
 
 func TestMemoryWithoutALimit(t *testing.T) {
 	restoreMemory(t)
-	for _, err := range []error{memlimit.ErrNoLimit, memlimit.ErrNoCgroup, memlimit.ErrCgroupsNotSupported} {
-		log := tune(t, 0, err)
-		if got := debug.SetMemoryLimit(-1); got != math.MaxInt64 {
-			t.Errorf("%v: limit %d", err, got)
-		}
-		if !strings.Contains(log, "limit=none") || !strings.Contains(log, "after 32 MiB") || strings.Contains(log, "WARN") {
-			t.Errorf("%v: log %q", err, log)
-		}
+	log := tune(t, limits.Bound{Bytes: 8 << 30, From: limits.FromMachine})
+	if got := debug.SetMemoryLimit(-1); got != math.MaxInt64 {
+		t.Errorf("limit %d", got)
+	}
+	if !strings.Contains(log, "limit=none") || !strings.Contains(log, "after 32 MiB") || strings.Contains(log, "WARN") {
+		t.Errorf("log %q", log)
 	}
 }
 
@@ -65,7 +63,7 @@ func TestMemorySetByTheOperatorStays(t *testing.T) {
 	t.Setenv("GOMEMLIMIT", "123MiB")
 	debug.SetGCPercent(70)
 	debug.SetMemoryLimit(123 << 20)
-	log := tune(t, 256<<20, nil)
+	log := tune(t, limits.Bound{Bytes: 256 << 20, From: limits.FromContainer})
 	if limit, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(70); limit != 123<<20 || percent != 70 {
 		t.Errorf("limit %d, percent %d", limit, percent)
 	}
@@ -98,7 +96,7 @@ func TestCollectorKeepsTheRoom(t *testing.T) {
 // percentage to what leaves the room.
 func TestCollectorFollowsWhatIsAlive(t *testing.T) {
 	restoreMemory(t)
-	tune(t, 0, memlimit.ErrNoLimit)
+	tune(t, limits.Bound{Bytes: 8 << 30, From: limits.FromMachine})
 	held := make([]byte, 64<<20)
 	percent := []metrics.Sample{{Name: "/gc/gogc:percent"}}
 	for deadline := time.Now().Add(10 * time.Second); ; {
