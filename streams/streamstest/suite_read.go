@@ -45,9 +45,9 @@ func missingGroupIsCreatedAgain(t promise) {
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
 	calls := map[string]func() ([]streams.Entry, error){
-		"Take":    func() ([]streams.Entry, error) { return l.Take(t.Context(), 10) },
+		"Take":    func() ([]streams.Entry, error) { return l.Take(t.Context(), 10, 0) },
 		"Adopt":   func() ([]streams.Entry, error) { return nil, l.Adopt(t.Context()) },
-		"Backlog": func() ([]streams.Entry, error) { return l.Backlog(t.Context(), "", 10) },
+		"Backlog": func() ([]streams.Entry, error) { return l.Backlog(t.Context(), "", 10, 0) },
 	}
 	for name, call := range calls {
 		if err := b.Write.XGroupDestroy(t.Context(), b.Layout.Events(0), "points").Err(); err != nil {
@@ -117,7 +117,7 @@ func takeIsBounded(t promise) {
 	if es := b.Take(l, 100); len(es) < 2 || len(es) > 4 {
 		t.Fatalf("%d taken", len(es))
 	}
-	if back, err := l.Backlog(t.Context(), "", 100); err != nil || len(back) < 2 || len(back) > 4 {
+	if back, err := l.Backlog(t.Context(), "", 100, 0); err != nil || len(back) < 2 || len(back) > 4 {
 		t.Fatalf("%d in the backlog, %v", len(back), err)
 	}
 }
@@ -133,7 +133,7 @@ func backlogIsPagedAndMovesNothing(t promise) {
 			t.Fatalf("backlog %v", got)
 		}
 	}
-	es, err := l.Backlog(t.Context(), "", 3)
+	es, err := l.Backlog(t.Context(), "", 3, 0)
 	if err != nil || !slices.Equal(eventIDs(es), events[:3]) {
 		t.Fatalf("first page: %v, %v", eventIDs(es), err)
 	}
@@ -245,7 +245,7 @@ func foreignConsumersStrandNothing(t promise) {
 	Eventually(t, "the operator's entries come back", func() bool {
 		l = b.Lease(g, 0)
 		now = now.Add(time.Second)
-		es, err := l.Take(t.Context(), 1)
+		es, err := l.Take(t.Context(), 1, 0)
 		if err != nil && !errors.Is(err, streams.ErrLeaseLost) { // a busy machine was too late
 			t.Fatal(err)
 		}
