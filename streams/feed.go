@@ -145,23 +145,50 @@ func (f *Feed) after(ctx context.Context, partition int, id string, max, maxByte
 	f.mu.Lock()
 	p := &f.parts[partition]
 	p.ahead, p.aheadBytes = 0, 0
-	out, tail, forgotten := p.find(from), p.tail, p.forgotten
+	out := p.find(from)
 	f.mu.Unlock()
 	if len(out) > 0 {
 		return cutBytes(out, max, maxBytes), nil
 	}
-	n, done, err := f.await(ctx, f.count(partition, max, maxBytes))
+	bytes := 0
+	for {
+		want := f.count(partition, max-len(out), maxBytes-bytes)
+		read, asked, err := f.fetch(ctx, partition, id, want)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, read...)
+		for i := range read {
+			bytes += read[i].bytes
+		}
+		// Less than was asked for is all there is.
+		if len(read) < asked || asked == want || len(out) >= max || maxBytes > 0 && bytes >= maxBytes {
+			return cutBytes(out, max, maxBytes), nil
+		}
+		id = read[len(read)-1].id
+	}
+}
+
+// fetch reads entries that follow an entry: want, or as many as may be on their way, which
+// it returns, too.
+func (f *Feed) fetch(ctx context.Context, partition int, id string, want int) (read []fed, asked int, err error) {
+	asked, done, err := f.await(ctx, want)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer done()
-	cmd := redis.NewSliceCmd(ctx, "xrange", f.layout.Events(partition), nextID(id), "+", "count", n)
+	f.mu.Lock()
+	p := &f.parts[partition]
+	tail, forgotten := p.tail, p.forgotten
+	f.mu.Unlock()
+	cmd := redis.NewSliceCmd(ctx, "xrange", f.layout.Events(partition), nextID(id), "+", "count", asked)
 	_ = f.rdb.Process(ctx, cmd) // the command keeps its error
 	list, err := cmd.Result()
 	if err != nil {
-		return nil, unavailable("streams: read entries", err)
+		return nil, 0, unavailable("streams: read entries", err)
 	}
-	read := parseEntries(list)
+	read = parseEntries(list)
+	from, _ := parseID(id) // after has read it
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
@@ -173,22 +200,34 @@ func (f *Feed) after(ctx context.Context, partition int, id string, max, maxByte
 		// What had been seen beyond it is not there: the stream is another one.
 		p.tail = id
 	}
-	return cutBytes(read, max, maxBytes), nil
+	return read, asked, nil
 }
 
-// entries returns those of the entries that the stream has now, by id. ids rise; it looks
-// at the first of them that may be on their way together, and says how many these are.
-func (f *Feed) entries(ctx context.Context, partition int, ids []string) (map[string]fed, int, error) {
-	if len(ids) == 0 {
-		return nil, 0, nil
+// entries returns those of the entries that the stream has now, by id, and how many of the
+// ids it has looked at: all, or as many as bring maxBytes. ids rise.
+func (f *Feed) entries(ctx context.Context, partition int, ids []string, maxBytes int) (there map[string]fed, n int, err error) {
+	there, bytes := make(map[string]fed, len(ids)), 0
+	for n < len(ids) && (n == 0 || maxBytes == 0 || bytes < maxBytes) {
+		asked, done, err := f.await(ctx, len(ids)-n)
+		if err != nil {
+			return nil, 0, err
+		}
+		page := ids[n : n+asked]
+		err = f.fetchIDs(ctx, partition, page, there)
+		done()
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, id := range page {
+			bytes += there[id].bytes
+		}
+		n += asked
 	}
-	n, done, err := f.await(ctx, len(ids))
-	if err != nil {
-		return nil, 0, err
-	}
-	defer done()
-	ids = ids[:n]
-	out := make(map[string]fed, n)
+	return there, n, nil
+}
+
+// fetchIDs adds what the stream has of the ids to out.
+func (f *Feed) fetchIDs(ctx context.Context, partition int, ids []string, out map[string]fed) error {
 	missing := func() []string {
 		return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { _, ok := out[id]; return ok })
 	}
@@ -204,7 +243,7 @@ func (f *Feed) entries(ctx context.Context, partition int, ids []string) (map[st
 		for _, cmd := range cmds {
 			list, err := cmd.Result()
 			if err != nil {
-				return nil, 0, unavailable("streams: read entries", err)
+				return unavailable("streams: read entries", err)
 			}
 			read := parseEntries(list)
 			for i := range read {
@@ -213,10 +252,10 @@ func (f *Feed) entries(ctx context.Context, partition int, ids []string) (map[st
 			f.learn(partition, read)
 		}
 		if len(cmds) > 1 || len(left) == 1 {
-			return out, n, nil
+			return nil
 		}
 		if left = missing(); len(left) == 0 {
-			return out, n, nil
+			return nil
 		}
 		cmds = cmds[:0]
 		for _, id := range left {

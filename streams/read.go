@@ -221,7 +221,7 @@ func (l *Lease) backlog(ctx context.Context, start string, max, maxBytes int) (_
 	for i := range ids {
 		ids[i], _ = reply[2*i].(string) // an id is always text
 	}
-	there, n, err := g.feed.entries(ctx, l.partition, ids)
+	there, n, err := g.feed.entries(ctx, l.partition, ids, maxBytes)
 	if err != nil {
 		return nil, 0, err
 	}
