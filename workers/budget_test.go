@@ -118,10 +118,11 @@ func TestSlowGroupLeavesTheOthersRoom(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const bound = 1 << 20
+				const bound, least = 4 << 20, 12
 				slow := workertest.NewGroup("slow", 4, ttl, time.Now)
 				fast := workertest.NewGroup("fast", 4, ttl, time.Now)
 				slow.Append(large(50<<10, 10, orderNames(20)...)...)
+				release := make(chan struct{})
 				p := startBound(t, bound, options(func(o *workers.Options) {
 					o.ParkAfter, o.Timeout, o.Attempts = time.Hour, time.Hour, 1000
 				}), func(w *workers.Pool, o workers.Options) {
@@ -132,7 +133,10 @@ func TestSlowGroupLeavesTheOthersRoom(t *testing.T) {
 						}
 						return errs
 					}), o)
-					addBatch(t, w, fast.Consumer("one"), each(func(workers.Delivery) error { return nil }), o)
+					addBatch(t, w, fast.Consumer("one"), each(func(workers.Delivery) error {
+						<-release
+						return nil
+					}), o)
 				})
 				pass(2 * time.Second) // the slow group has taken what it can
 				if p.held() < bound/8 {
@@ -140,6 +144,11 @@ func TestSlowGroupLeavesTheOthersRoom(t *testing.T) {
 				}
 				begun := time.Now()
 				fast.Append(large(50<<10, 10, orderNames(20)...)...)
+				pass(2 * time.Second)
+				if n := fast.Pending(); n < least {
+					t.Errorf("the other group may hold %d entries, want %d at least", n, least)
+				}
+				close(release)
 				until(t, "the other group has settled all", func() bool { return fast.Owed() == 0 })
 				if took := time.Since(begun); took > time.Minute {
 					t.Errorf("it took %v", took)
@@ -183,7 +192,7 @@ func TestParkedEntryIsRunThoughNewOnesHoldEverything(t *testing.T) {
 		g := workertest.NewGroup("g", 1, ttl, time.Now)
 		a := newApplied()
 		g.Append(large(100<<10, 1, "parked")...)
-		p := startBound(t, 256<<10, options(func(o *workers.Options) { o.ParkAfter = time.Second }), func(w *workers.Pool, o workers.Options) {
+		p := startBound(t, 256<<10, options(func(o *workers.Options) { o.ParkAfter = 5 * time.Second }), func(w *workers.Pool, o workers.Options) {
 			addBatch(t, w, g.Consumer("one"), each(func(d workers.Delivery) error {
 				switch {
 				case d.Event.OrderingKey() != "test/order/parked":
@@ -196,8 +205,48 @@ func TestParkedEntryIsRunThoughNewOnesHoldEverything(t *testing.T) {
 			}), o)
 		})
 		until(t, "it is parked", func() bool { return g.Parked() == 1 })
+		parked := time.Now()
+		pass(7 * time.Second) // what comes now is still in memory when it is due
 		g.Append(large(100<<10, 5, orderNames(10)...)...)
 		until(t, "it is run", func() bool { return len(a.ids()) == 1 })
+		if took := time.Since(parked); took > 11*time.Second {
+			t.Errorf("it was run after %v, and due after 10 s", took)
+		}
+		p.stop()
+		equal(t, "held at the end", p.held(), 0)
+	})
+}
+
+// TestWhatIsGivenBackIsTakenAtOnce: a partition that has no room, and nothing to do before
+// its retries are due, goes on when another group has given something back.
+func TestWhatIsGivenBackIsTakenAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const bound, size = 1 << 20, 2 << 10
+		hog := workertest.NewGroup("hog", 1, ttl, time.Now)
+		g := workertest.NewGroup("g", 1, ttl, time.Now)
+		hog.Append(large(50<<10, 1, orderNames(40)...)...)
+		release := make(chan struct{})
+		p := startBound(t, bound, options(func(o *workers.Options) { o.ParkAfter = time.Hour }), func(w *workers.Pool, o workers.Options) {
+			addBatch(t, w, hog.Consumer("one"), each(func(workers.Delivery) error { <-release; return nil }), o)
+			addBatch(t, w, g.Consumer("one"), each(func(d workers.Delivery) error {
+				if d.Event.OrderingKey() == "test/order/good" {
+					return nil
+				}
+				return workers.RetryAfter(30*time.Minute, errTest)
+			}), o)
+		})
+		pass(time.Second)
+		// Fewer than these fit beside the hog's, and more without.
+		const waiting = 99
+		g.Append(large(size, 1, orderNames(waiting)...)...)
+		g.Append(large(size, 50, "good")...)
+		pass(time.Minute)
+		if n := g.Pending(); n >= waiting || n < waiting/2 || g.Unread() < 50 {
+			t.Errorf("%d pending, %d unread", n, g.Unread())
+		}
+		close(release)
+		pass(time.Minute)
+		equal(t, "owed", g.Owed(), waiting)
 		p.stop()
 		equal(t, "held at the end", p.held(), 0)
 	})

@@ -49,7 +49,7 @@ type wake struct {
 }
 
 func newReader() reader {
-	return reader{mean: entryOverhead, woke: make(chan wake, 1), cancel: func() {}}
+	return reader{mean: 2 * entryOverhead, woke: make(chan wake, 1), cancel: func() {}}
 }
 
 // stop ends the wait for new entries without waiting for its end.
