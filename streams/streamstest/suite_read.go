@@ -117,6 +117,16 @@ func takeIsBounded(t promise) {
 	if es := b.Take(l, 100); len(es) < 2 || len(es) > 4 {
 		t.Fatalf("%d taken", len(es))
 	}
+	// A caller may allow less.
+	if es, err := l.Take(t.Context(), 100, 32<<10); err != nil || len(es) != 2 {
+		t.Fatalf("%d taken of 32 KiB, %v", len(es), err)
+	}
+	if es, err := l.Take(t.Context(), 100, 1); err != nil || len(es) != 1 {
+		t.Fatalf("%d taken of a byte, %v", len(es), err)
+	}
+	if back, err := l.Backlog(t.Context(), "", 100, 32<<10); err != nil || len(back) != 2 {
+		t.Fatalf("%d in a backlog of 32 KiB, %v", len(back), err)
+	}
 	if back, err := l.Backlog(t.Context(), "", 100, 0); err != nil || len(back) < 2 || len(back) > 4 {
 		t.Fatalf("%d in the backlog, %v", len(back), err)
 	}
