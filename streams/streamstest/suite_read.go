@@ -18,6 +18,7 @@ var readCases = []contract{
 	{"G4MissingGroupIsCreatedAgain", missingGroupIsCreatedAgain},
 	{"EveryGroupGetsEveryEvent", everyGroupGetsEveryEvent},
 	{"TakeIsBounded", takeIsBounded},
+	{"ReadsAreBoundedWhateverTheSizeBefore", readsAreBoundedWhateverTheSizeBefore},
 	{"BacklogIsPagedAndMovesNothing", backlogIsPagedAndMovesNothing},
 	{"GoneEntriesAreShown", goneEntriesAreShown},
 	{"GoneEntriesOfOthersAreCounted", goneEntriesOfOthersAreCounted},
@@ -129,6 +130,42 @@ func takeIsBounded(t promise) {
 	}
 	if back, err := l.Backlog(t.Context(), "", 100, 0); err != nil || len(back) < 2 || len(back) > 4 {
 		t.Fatalf("%d in the backlog, %v", len(back), err)
+	}
+}
+
+func readsAreBoundedWhateverTheSizeBefore(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
+	for i := range 13 {
+		r := Record("A1", i)
+		if r.Raw = make([]byte, 1<<10); i >= 10 {
+			r.Raw = make([]byte, 40<<10)
+		}
+		b.Append(r)
+	}
+	l := b.Lease(b.Group("points", "w1"), 0)
+	es := b.Take(l, 10)
+	if len(es) != 10 {
+		t.Fatalf("%d small ones taken", len(es))
+	}
+	for i := range 3 {
+		large, err := l.Take(t.Context(), 100, 30<<10)
+		if err != nil || len(large) != 1 {
+			t.Fatalf("%d large ones taken at once, %v", len(large), err)
+		}
+		if i == 0 {
+			// What is learnt of the small ones that are read again makes a new guess.
+			b.Backlog(l)
+		}
+	}
+	for after := es[9].ID; ; {
+		back, err := l.Backlog(t.Context(), after, 100, 100<<10)
+		if err != nil || len(back) > 2 {
+			t.Fatalf("%d large ones in a backlog of 100 KiB, %v", len(back), err)
+		}
+		if len(back) == 0 {
+			break
+		}
+		after = back[len(back)-1].ID
 	}
 }
 
