@@ -72,6 +72,10 @@ type Embedded struct {
 
 // Groups are the built-in consumer groups.
 type Groups struct {
+	// PrefetchBytes is about how many bytes of entries a worker process holds at once: what
+	// it has read for all groups and partitions together, and what is on its way from
+	// Redis. 0 is a fifth of the memory that the process may use, at most 256 MiB.
+	PrefetchBytes int64 `yaml:"prefetch_bytes"`
 	// OrderStatus folds events into orders.
 	OrderStatus Group `yaml:"orderstatus"`
 	// Points keeps the points ledger.

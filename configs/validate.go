@@ -24,6 +24,9 @@ var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 // leastMemory is what a process needs that does nothing yet, and some callbacks.
 const leastMemory = 64 << 20
 
+// leastPrefetch is room for some callbacks of the largest size.
+const leastPrefetch = 4 << 20
+
 // complete fills what depends on other values.
 func (c *Config) complete() {
 	if c.Instance == "" {
@@ -73,6 +76,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MemoryLimit != 0 && c.MemoryLimit < leastMemory {
 		problems = append(problems, fmt.Errorf("memory_limit: must be 0 or at least %d", leastMemory))
+	}
+	if n := c.Groups.PrefetchBytes; n != 0 && (n < leastPrefetch || n > 64<<30) {
+		problems = append(problems, fmt.Errorf("groups.prefetch_bytes: must be 0, or between %d and %d", leastPrefetch, 64<<30))
 	}
 	if !streams.ValidConsumer(c.Instance) {
 		problems = append(problems, fmt.Errorf("instance: %q: must be 1 to 64 letters, digits or any of . _ -", c.Instance))

@@ -35,6 +35,9 @@ type DeadLetterQuery struct {
 	Since, Until time.Time
 	// Limit is how many to return; 100 when zero.
 	Limit int
+	// Bytes is about how many bytes of callbacks to return, one dead letter at least; 8 MiB
+	// when zero.
+	Bytes int
 	// Scan is how many dead letters are looked at for a page; 10,000 when zero.
 	Scan int
 	// After is DeadLetterPage.Next of the page before.
@@ -52,13 +55,23 @@ type DeadLetterPage struct {
 // deadLetterScan is how many dead letters are looked at for a page when nobody says.
 const deadLetterScan = 10_000
 
-// deadLetterPage is how many dead letters one command reads; they carry whole
-// callbacks.
-const deadLetterPage = 50
+// deadLetterBytes is how many bytes a page may have when nobody says.
+const deadLetterBytes = 8 << 20
+
+// Bounds of what is read at a time, of all partitions together: dead letters carry whole
+// callbacks, whose sizes are known only when they are here.
+const (
+	// deadLetterPage is how many dead letters one command reads at most.
+	deadLetterPage = 50
+	// deadLettersRead is about how many bytes are read at a time.
+	deadLettersRead = 4 << 20
+	// deadLetterGrowth is how much more a command may read than the one before it.
+	deadLetterGrowth = 4
+)
 
 // List returns dead letters of a group, newest first over all partitions. What the
-// query does not select is read, too: a page ends early when q.Scan have been looked
-// at or half of the time until the deadline of ctx is gone, so that a query that
+// query does not select is read, too: a page ends early when it has q.Bytes, when q.Scan
+// have been looked at or half of the time until the deadline of ctx is gone, so that a query that
 // selects few of very many is answered in pages that each end. Of a group that there
 // is not it returns ErrUnknownGroup and names those that there are.
 func (d *DeadLetters) List(ctx context.Context, group string, q DeadLetterQuery) (DeadLetterPage, error) {
@@ -67,6 +80,9 @@ func (d *DeadLetters) List(ctx context.Context, group string, q DeadLetterQuery)
 	}
 	if q.Scan <= 0 {
 		q.Scan = deadLetterScan
+	}
+	if q.Bytes <= 0 {
+		q.Bytes = deadLetterBytes
 	}
 	late := func() bool { return false }
 	if deadline, bounded := ctx.Deadline(); bounded {
@@ -84,10 +100,13 @@ func (d *DeadLetters) List(ctx context.Context, group string, q DeadLetterQuery)
 	}
 	tails := make([]*deadTail, d.layout.Partitions())
 	for i := range tails {
-		tails[i] = &deadTail{d: d, group: group, partition: i, end: q.end(after, afterPartition, i), start: q.start()}
+		tails[i] = &deadTail{
+			d: d, group: group, partition: i, end: q.end(after, afterPartition, i), start: q.start(),
+			count: 1, share: deadLettersRead / len(tails),
+		}
 	}
 	var page DeadLetterPage
-	last := "" // looked at
+	last, bytes := "", 0 // looked at, returned
 	for scanned := 0; ; scanned++ {
 		next, err := newest(ctx, tails)
 		if err != nil {
@@ -108,11 +127,13 @@ func (d *DeadLetters) List(ctx context.Context, group string, q DeadLetterQuery)
 		if !q.matches(&letter) {
 			continue
 		}
-		if len(page.DeadLetters) == q.Limit {
-			page.Next = page.DeadLetters[q.Limit-1].ID
+		size := len(letter.Record.Raw) + len(letter.Record.Item)
+		if len(page.DeadLetters) == q.Limit || len(page.DeadLetters) > 0 && bytes+size > q.Bytes {
+			page.Next = page.DeadLetters[len(page.DeadLetters)-1].ID
 			return page, nil
 		}
 		page.DeadLetters = append(page.DeadLetters, letter)
+		bytes += size
 	}
 }
 
@@ -227,6 +248,8 @@ type deadTail struct {
 	start, end string
 	page       []redis.XMessage
 	over       bool
+	// count is how many are read next, share about how many bytes that should be.
+	count, share int
 }
 
 // newest is the tail whose next dead letter is the newest, nil when all are over.
@@ -258,7 +281,7 @@ func fill(ctx context.Context, tails []*deadTail) error {
 			pipe = t.d.rdb.Pipeline()
 		}
 		empty = append(empty, t)
-		cmds = append(cmds, pipe.XRevRangeN(ctx, t.d.layout.Dead(t.partition, t.group), t.end, t.start, deadLetterPage))
+		cmds = append(cmds, pipe.XRevRangeN(ctx, t.d.layout.Dead(t.partition, t.group), t.end, t.start, int64(t.count)))
 	}
 	if pipe == nil {
 		return nil
@@ -268,13 +291,26 @@ func fill(ctx context.Context, tails []*deadTail) error {
 	}
 	for i, t := range empty {
 		t.page = cmds[i].Val()
-		t.over = len(t.page) < deadLetterPage
+		t.over = len(t.page) < t.count
 		if n := len(t.page); n > 0 {
+			t.learn()
 			last, _ := parseID(t.page[n-1].ID) // Redis gave it
 			t.end = last.before().String()
 		}
 	}
 	return nil
+}
+
+// learn sets how many are read next by how large those were that have come.
+func (t *deadTail) learn() {
+	bytes := 0
+	for i := range t.page {
+		for _, v := range t.page[i].Values {
+			text, _ := v.(string) // values of an entry are text
+			bytes += len(text)
+		}
+	}
+	t.count = max(1, min(t.share*len(t.page)/max(1, bytes), deadLetterGrowth*t.count, deadLetterPage))
 }
 
 func (t *deadTail) head() position {

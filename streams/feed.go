@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/semaphore"
 )
 
 // Feed reads the streams for the groups of one process. An entry is fetched and decoded
@@ -20,10 +21,15 @@ type Feed struct {
 	rdb    Client
 	layout Layout
 	block  time.Duration
+	bounds feedBounds
+	// answers is what of bounds.answers is not on its way.
+	answers *semaphore.Weighted
 
 	mu    sync.Mutex
 	parts []feedPart
 	reads sync.WaitGroup
+	// largest is how large an entry may be, as far as known.
+	largest int
 	// closed ends the pauses between reads.
 	closed chan struct{}
 	close  sync.Once
@@ -39,11 +45,12 @@ type feedPart struct {
 	// for before may be another stream's.
 	forgotten int
 	// covered: a blocked read includes it. wanted is when somebody last waited for it,
-	// ahead how many entries were read since.
-	covered bool
-	wanted  time.Time
-	ahead   int
-	news    *news
+	// ahead how many entries were read since, aheadBytes how large they are.
+	covered    bool
+	wanted     time.Time
+	ahead      int
+	aheadBytes int
+	news       *news
 	// entryBytes is about how large an entry is.
 	entryBytes int
 }
@@ -62,9 +69,18 @@ type news struct {
 	err  error
 }
 
+// feedBounds are in bytes of entries: what is kept of one partition, what may be on its
+// way for groups that ask, and what one wait for news may bring.
+type feedBounds struct{ kept, answers, waits int }
+
 const (
-	// feedBytes bounds what is kept of all partitions, in bytes of entries.
-	feedBytes = 8 << 20
+	// feedBytes is what a Feed may hold where nobody says.
+	feedBytes = 72 << 20
+	// mostKept bounds what is kept of all partitions, however much the Feed may hold.
+	mostKept = 8 << 20
+	// largestEntry is how large an entry is expected to be at most until a larger one was
+	// seen: a callback of the largest size that a gateway takes by default.
+	largestEntry = 256 << 10
 	// feedAhead is how many entries of a partition are read that nobody has asked for.
 	feedAhead = 256
 	// feedGather is how long the first wait lets others join it.
@@ -72,14 +88,45 @@ const (
 	// feedEvery is the least time between two waits: entries that come close together
 	// are read together, and one that comes alone is read at once.
 	feedEvery = 5 * time.Millisecond
-	// feedPage is how many entries of a partition one wait brings.
+	// feedPage is how many entries of a partition one wait brings at most.
 	feedPage = 128
 )
 
 // NewFeed returns the feed of a process. The caller closes the client, which ends every
 // wait, and then the Feed.
 func NewFeed(rdb Client, layout Layout, block time.Duration) *Feed {
-	return &Feed{rdb: rdb, layout: layout, block: block, parts: make([]feedPart, layout.Partitions()), closed: make(chan struct{})}
+	f := &Feed{
+		rdb: rdb, layout: layout, block: block, largest: largestEntry,
+		parts: make([]feedPart, layout.Partitions()), closed: make(chan struct{}),
+	}
+	f.Bound(feedBytes)
+	return f
+}
+
+// Bound sets about how many bytes of entries the Feed may hold: a third of it is kept for
+// the groups, the rest may be on its way from Redis. How large an entry is Redis tells only
+// by sending it, so a read is as small as if every entry were as large as the largest one.
+// Three entries of each partition are held whatever the bound. It is set before the Feed
+// is used.
+func (f *Feed) Bound(bytes int64) {
+	kept := min(bytes/3, mostKept)
+	way := int((bytes - kept) / 2)
+	f.bounds = feedBounds{kept: int(kept) / len(f.parts), answers: way, waits: way}
+	f.answers = semaphore.NewWeighted(int64(way))
+}
+
+// await returns when up to count entries, the largest there may be, may be on their way,
+// and how many may. done is called when they are here.
+func (f *Feed) await(ctx context.Context, count int) (n int, done func(), err error) {
+	f.mu.Lock()
+	largest := f.largest
+	f.mu.Unlock()
+	n = max(1, min(count, f.bounds.answers/largest))
+	bytes := int64(min(n*largest, f.bounds.answers))
+	if err := f.answers.Acquire(ctx, bytes); err != nil {
+		return 0, nil, unavailable("streams: read entries", context.Cause(ctx))
+	}
+	return n, func() { f.answers.Release(bytes) }, nil
 }
 
 // Close waits for reads that nobody waits for any more; they end within the block time,
@@ -97,44 +144,95 @@ func (f *Feed) after(ctx context.Context, partition int, id string, max, maxByte
 	}
 	f.mu.Lock()
 	p := &f.parts[partition]
-	p.ahead = 0
-	out, tail, forgotten := p.find(from), p.tail, p.forgotten
+	p.ahead, p.aheadBytes = 0, 0
+	out := p.find(from)
 	f.mu.Unlock()
 	if len(out) > 0 {
 		return cutBytes(out, max, maxBytes), nil
 	}
-	cmd := redis.NewSliceCmd(ctx, "xrange", f.layout.Events(partition), nextID(id), "+", "count", f.count(partition, max, maxBytes))
+	bytes := 0
+	for {
+		want := f.count(partition, max-len(out), maxBytes-bytes)
+		read, asked, err := f.fetch(ctx, partition, id, want)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, read...)
+		for i := range read {
+			bytes += read[i].bytes
+		}
+		// Less than was asked for is all there is.
+		if len(read) < asked || asked == want || len(out) >= max || maxBytes > 0 && bytes >= maxBytes {
+			return cutBytes(out, max, maxBytes), nil
+		}
+		id = read[len(read)-1].id
+	}
+}
+
+// fetch reads entries that follow an entry: want, or as many as may be on their way, which
+// it returns, too.
+func (f *Feed) fetch(ctx context.Context, partition int, id string, want int) (read []fed, asked int, err error) {
+	asked, done, err := f.await(ctx, want)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer done()
+	f.mu.Lock()
+	p := &f.parts[partition]
+	tail, forgotten := p.tail, p.forgotten
+	f.mu.Unlock()
+	cmd := redis.NewSliceCmd(ctx, "xrange", f.layout.Events(partition), nextID(id), "+", "count", asked)
 	_ = f.rdb.Process(ctx, cmd) // the command keeps its error
 	list, err := cmd.Result()
 	if err != nil {
-		return nil, unavailable("streams: read entries", err)
+		return nil, 0, unavailable("streams: read entries", err)
 	}
-	read := parseEntries(list)
+	read = parseEntries(list)
+	from, _ := parseID(id) // after has read it
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case p.forgotten != forgotten:
 	case len(read) > 0:
-		p.keep(from, read, feedBytes/len(f.parts))
+		f.keep(p, from, read)
 		p.tail = laterID(p.tail, read[len(read)-1].id)
 	case p.tail == tail:
 		// What had been seen beyond it is not there: the stream is another one.
 		p.tail = id
 	}
-	return cutBytes(read, max, maxBytes), nil
+	return read, asked, nil
 }
 
-// entries returns those of the entries that the stream has now, by id. ids rise.
-func (f *Feed) entries(ctx context.Context, partition int, ids []string) (map[string]fed, error) {
-	out := make(map[string]fed, len(ids))
+// entries returns those of the entries that the stream has now, by id, and how many of the
+// ids it has looked at: all, or as many as bring maxBytes. ids rise.
+func (f *Feed) entries(ctx context.Context, partition int, ids []string, maxBytes int) (there map[string]fed, n int, err error) {
+	there, bytes := make(map[string]fed, len(ids)), 0
+	for n < len(ids) && (n == 0 || maxBytes == 0 || bytes < maxBytes) {
+		asked, done, err := f.await(ctx, len(ids)-n)
+		if err != nil {
+			return nil, 0, err
+		}
+		page := ids[n : n+asked]
+		err = f.fetchIDs(ctx, partition, page, there)
+		done()
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, id := range page {
+			bytes += there[id].bytes
+		}
+		n += asked
+	}
+	return there, n, nil
+}
+
+// fetchIDs adds what the stream has of the ids to out.
+func (f *Feed) fetchIDs(ctx context.Context, partition int, ids []string, out map[string]fed) error {
 	missing := func() []string {
 		return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { _, ok := out[id]; return ok })
 	}
 	// They mostly stand together; those that do not are asked for one by one.
-	key, left := f.layout.Events(partition), missing()
-	if len(left) == 0 {
-		return out, nil
-	}
+	key, left := f.layout.Events(partition), ids
 	cmds := []*redis.SliceCmd{redis.NewSliceCmd(ctx, "xrange", key, left[0], left[len(left)-1], "count", len(left))}
 	for {
 		pipe := f.rdb.Pipeline()
@@ -145,20 +243,19 @@ func (f *Feed) entries(ctx context.Context, partition int, ids []string) (map[st
 		for _, cmd := range cmds {
 			list, err := cmd.Result()
 			if err != nil {
-				return nil, unavailable("streams: read entries", err)
+				return unavailable("streams: read entries", err)
 			}
-			read, bytes := parseEntries(list), 0
+			read := parseEntries(list)
 			for i := range read {
 				out[read[i].id] = read[i]
-				bytes += read[i].bytes
 			}
-			f.learn(partition, bytes, len(read))
+			f.learn(partition, read)
 		}
 		if len(cmds) > 1 || len(left) == 1 {
-			return out, nil
+			return nil
 		}
 		if left = missing(); len(left) == 0 {
-			return out, nil
+			return nil
 		}
 		cmds = cmds[:0]
 		for _, id := range left {
@@ -167,10 +264,25 @@ func (f *Feed) entries(ctx context.Context, partition int, ids []string) (map[st
 	}
 }
 
-func (f *Feed) learn(partition, bytes, entries int) {
+func (f *Feed) learn(partition int, read []fed) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.parts[partition].learn(bytes, entries)
+	f.heed(&f.parts[partition], read)
+}
+
+// heed remembers how large entries are; mu is held.
+func (f *Feed) heed(p *feedPart, read []fed) (bytes int) {
+	for i := range read {
+		bytes += read[i].bytes
+		f.largest = max(f.largest, read[i].bytes)
+	}
+	p.learn(bytes, len(read))
+	return bytes
+}
+
+// keep keeps what follows an entry, as far as the bound allows; mu is held.
+func (f *Feed) keep(p *feedPart, from position, read []fed) {
+	p.keep(from, read, f.heed(p, read), f.bounds.kept)
 }
 
 // count lowers limit so that about that many bytes come.
@@ -203,7 +315,7 @@ func (f *Feed) wait(ctx context.Context, partition int, id string, poll bool) er
 	from, _ := parseID(id) // entry ids are Redis's own
 	f.mu.Lock()
 	p := &f.parts[partition]
-	p.wanted, p.ahead = time.Now(), 0
+	p.wanted, p.ahead, p.aheadBytes = time.Now(), 0, 0
 	if tail, ok := parseID(p.tail); ok && from.less(tail) {
 		f.mu.Unlock()
 		return nil
@@ -336,16 +448,19 @@ func (f *Feed) tell(partitions []asked, found map[int][]fed, err error) []int {
 		// wrong one would hide all that stands in between from whoever has it delivered.
 		from, _ := parseID(a.tail) // as in wait
 		if len(read) > 0 && a.tail != "" && a.tail == p.tail && a.forgotten == p.forgotten {
-			p.keep(from, read, feedBytes/len(f.parts))
+			f.keep(p, from, read)
 			p.tail = read[len(read)-1].id
 			p.ahead += len(read)
+			for i := range read {
+				p.aheadBytes += read[i].bytes
+			}
 		}
 		if p.news != nil && (err != nil || len(read) > 0) {
 			p.news.err = err
 			close(p.news.told)
 			p.news = nil
 		}
-		if err == nil && p.tail != "" && p.ahead < feedAhead && time.Since(p.wanted) < 2*f.block {
+		if err == nil && p.tail != "" && p.ahead < feedAhead && p.aheadBytes < f.bounds.kept && time.Since(p.wanted) < 2*f.block {
 			on = append(on, a.partition)
 		} else {
 			p.covered = false
@@ -358,10 +473,17 @@ func (f *Feed) tell(partitions []asked, found map[int][]fed, err error) []int {
 	return on
 }
 
+// page is how many entries of each partition a wait may bring.
+func (f *Feed) page() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return max(1, min(feedPage, f.bounds.waits/(f.largest*len(f.parts))))
+}
+
 // blockedRead is one XREAD of the partitions, from where each was seen last.
 func (f *Feed) blockedRead(ctx context.Context, partitions []asked, poll bool) (map[int][]fed, error) {
 	args := make([]any, 0, 6+2*len(partitions))
-	args = append(args, "xread", "count", feedPage)
+	args = append(args, "xread", "count", f.page())
 	if !poll {
 		args = append(args, "block", f.block.Milliseconds())
 	}

@@ -2,7 +2,9 @@ package streams
 
 import (
 	"context"
+	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -140,5 +142,101 @@ func TestCutBytesGivesOneAtLeast(t *testing.T) {
 		if got := len(cutBytes(es, c.limit, c.bytes)); got != c.want {
 			t.Errorf("limit %d, %d bytes: %d, want %d", c.limit, c.bytes, got, c.want)
 		}
+	}
+}
+
+// TestFeedHoldsWhatItMay reads entries of several groups at several places, each larger than
+// a partition's part: what is kept stays within it, and what is not kept is read again.
+func TestFeedHoldsWhatItMay(t *testing.T) {
+	server := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	defer rdb.Close()
+	layout, err := NewLayout("p", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := NewFeed(rdb, layout, time.Second)
+	f.Bound(3 << 20)
+	const n, size = 60, 100 << 10
+	body := strings.Repeat("x", size)
+	for i := range n {
+		if _, err := server.XAdd(layout.Events(0), fmt.Sprintf("%d-0", i+1), []string{"raw", body}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := func() (bytes int) {
+		for _, s := range f.parts[0].stretches {
+			sum := 0
+			for i := range s.entries {
+				sum += s.entries[i].bytes
+			}
+			if sum != s.bytes || len(s.entries) == 0 {
+				t.Fatalf("a stretch of %d bytes in %d entries counts %d", sum, len(s.entries), s.bytes)
+			}
+			bytes += sum
+		}
+		return bytes
+	}
+	after := [3]int{0, 7, 30} // where each group is
+	for done := 0; done < len(after); {
+		done = 0
+		for g := range after {
+			es, err := f.after(t.Context(), 0, fmt.Sprintf("%d-0", after[g]), 1000, 5*size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(es) == 0 {
+				done++
+			}
+			for i := range es {
+				if want := fmt.Sprintf("%d-0", after[g]+1); es[i].id != want {
+					t.Fatalf("group %d gets %s, want %s", g, es[i].id, want)
+				}
+				after[g]++
+			}
+			if len(es) > 5 {
+				t.Fatalf("%d entries of %d bytes at once", len(es), size)
+			}
+			if bytes := kept(); bytes > f.bounds.kept {
+				t.Fatalf("%d bytes kept, of %d", bytes, f.bounds.kept)
+			}
+		}
+	}
+	if after != [3]int{n, n, n} {
+		t.Fatalf("groups came to %v, of %d", after, n)
+	}
+}
+
+// TestReadIsAsSmallAsTheLargestEntryWants: how large the next entries are nobody knows, so
+// a read asks for as many as may be on their way if all were as large as the largest one.
+func TestReadIsAsSmallAsTheLargestEntryWants(t *testing.T) {
+	layout, err := NewLayout("p", 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := NewFeed(nil, layout, time.Second)
+	f.Bound(12 << 20) // 4 MiB are kept, 4 may be on their way, 4 may come of a wait
+	ask := func() int {
+		n, done, err := f.await(t.Context(), 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Nothing else may be on its way now.
+		if f.answers.TryAcquire(int64(max(0, f.bounds.answers-n*f.largest)) + 1) {
+			t.Error("more may be on its way than the bound says")
+		}
+		done()
+		return n
+	}
+	if n, page := ask(), f.page(); n != 16 || page != 4 {
+		t.Fatalf("%d entries at once, %d of each partition after a wait", n, page)
+	}
+	f.learn(0, []fed{{bytes: 1 << 20}})
+	if n, page := ask(), f.page(); n != 4 || page != 1 {
+		t.Fatalf("after a large one: %d and %d", n, page)
+	}
+	f.learn(0, []fed{{bytes: 64 << 20}})
+	if n, page := ask(), f.page(); n != 1 || page != 1 {
+		t.Fatalf("after one larger than the bound: %d and %d", n, page)
 	}
 }

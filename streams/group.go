@@ -22,7 +22,8 @@ type GroupOptions struct {
 	LeaseTTL time.Duration
 	// ConsumerIdle is how long a consumer that owes nothing stays in the group.
 	ConsumerIdle time.Duration
-	// TakeBytes is about how many bytes one Take may bring; zero does not bound it.
+	// TakeBytes is about how many bytes one Take may bring, whatever its caller allows;
+	// zero does not bound it.
 	TakeBytes int
 	// Now is the clock by which pending entries of others are looked for;
 	// time.Now when nil.
@@ -72,6 +73,15 @@ func NewGroup(write Client, feed *Feed, layout Layout, name, consumer string, o 
 		o:     o, log: log.With("group", name, "consumer", consumer), m: newGroupMetrics(reg, name),
 		parts: make([]part, layout.Partitions()),
 	}, nil
+}
+
+// takeBytes is how many bytes one read may bring; 0 is no bound.
+func (g *Group) takeBytes(asked int64) int {
+	bytes := int64(g.o.TakeBytes)
+	if asked > 0 && (bytes == 0 || asked < bytes) {
+		bytes = asked
+	}
+	return int(bytes)
 }
 
 // Name is the group's name.

@@ -51,7 +51,7 @@ func TestOwedFindsWhatIsNotSettled(t *testing.T) {
 	if err != nil || !ok {
 		t.Fatalf("acquired %v, %v", ok, err)
 	}
-	entries, err := lease.Take(ctx, 10)
+	entries, err := lease.Take(ctx, 10, 0)
 	if err != nil || len(entries) != 3 {
 		t.Fatalf("took %d, %v", len(entries), err)
 	}

@@ -3,6 +3,7 @@ package streams
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -11,24 +12,26 @@ import (
 // somebody is an operator or a mistake.
 const sweepTTLs = 3
 
-// Take reads at most max new entries; none is no error. Where somebody else had entries
+// Take reads at most max new entries of about maxBytes, one at least where there are any and
+// however large it is; 0 does not bound the bytes. None is no error. Where somebody else had entries
 // delivered since the last Take, it takes those over and returns them first, so that the
 // order holds. Once in a while it also looks for entries that are pending for a consumer
 // other than this one, and does the same.
-func (l *Lease) Take(ctx context.Context, max int) ([]Entry, error) {
+func (l *Lease) Take(ctx context.Context, max int, maxBytes int64) ([]Entry, error) {
 	if max < 1 {
 		return nil, nil
 	}
 	var out []Entry
+	bytes := l.group.takeBytes(maxBytes)
 	err := l.ensured(ctx, func() (err error) {
-		if out, err = l.sweep(ctx, max); err != nil || len(out) > 0 {
+		if out, err = l.sweep(ctx, max, bytes); err != nil || len(out) > 0 {
 			return err
 		}
 		for behind := true; behind; {
-			if out, err = l.catchUp(ctx, max); err != nil || len(out) > 0 {
+			if out, err = l.catchUp(ctx, max, bytes); err != nil || len(out) > 0 {
 				return err
 			}
-			if out, behind, err = l.takeNew(ctx, max); err != nil {
+			if out, behind, err = l.takeNew(ctx, max, bytes); err != nil {
 				return err
 			}
 		}
@@ -40,7 +43,7 @@ func (l *Lease) Take(ctx context.Context, max int) ([]Entry, error) {
 // takeNew has new entries delivered, which were read before. Where somebody else had some
 // delivered since the last time, it takes those over instead and reports that this owner
 // is behind.
-func (l *Lease) takeNew(ctx context.Context, max int) (_ []Entry, behind bool, _ error) {
+func (l *Lease) takeNew(ctx context.Context, max, maxBytes int) (_ []Entry, behind bool, _ error) {
 	g := l.group
 	l.mu.Lock()
 	last := l.last
@@ -48,7 +51,7 @@ func (l *Lease) takeNew(ctx context.Context, max int) (_ []Entry, behind bool, _
 	var read []fed
 	if last != "" {
 		var err error
-		if read, err = g.feed.after(ctx, l.partition, last, min(max, maxIDs), g.o.TakeBytes); err != nil {
+		if read, err = g.feed.after(ctx, l.partition, last, min(max, maxIDs), maxBytes); err != nil {
 			return nil, false, err
 		}
 	}
@@ -115,14 +118,14 @@ func (l *Lease) overtaken(ctx context.Context, last string) error {
 }
 
 // catchUp reads what others had delivered in the meantime, and is ours now.
-func (l *Lease) catchUp(ctx context.Context, max int) ([]Entry, error) {
+func (l *Lease) catchUp(ctx context.Context, max, maxBytes int) ([]Entry, error) {
 	l.mu.Lock()
 	from, upTo := l.last, l.upTo
 	l.mu.Unlock()
 	if upTo == "" {
 		return nil, nil
 	}
-	out, err := l.backlog(ctx, nextID(from), max)
+	out, _, err := l.backlog(ctx, nextID(from), max, maxBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +141,7 @@ func (l *Lease) catchUp(ctx context.Context, max int) ([]Entry, error) {
 
 // sweep adopts entries that have been pending for another consumer for long and
 // returns them. What it adopted and could not return it returns the next time.
-func (l *Lease) sweep(ctx context.Context, max int) ([]Entry, error) {
+func (l *Lease) sweep(ctx context.Context, max, maxBytes int) ([]Entry, error) {
 	g := l.group
 	if l.due(g.o.Now(), sweepTTLs*g.o.LeaseTTL) {
 		if err := l.sweepForeign(ctx); err != nil {
@@ -147,14 +150,20 @@ func (l *Lease) sweep(ctx context.Context, max int) ([]Entry, error) {
 	}
 	ids := l.takeFound(max)
 	var out []Entry
-	for _, id := range ids {
-		es, err := l.backlog(ctx, id, 1)
+	bytes := 0
+	for i, id := range ids {
+		if bytes > 0 && maxBytes > 0 && bytes >= maxBytes {
+			l.putFound(ids[i:])
+			break
+		}
+		es, n, err := l.backlog(ctx, id, 1, maxBytes)
 		if err != nil {
-			l.addFound(ids)
+			l.putFound(ids)
 			return nil, err
 		}
 		if len(es) == 1 && es[0].ID == id {
 			out = append(out, es[0])
+			bytes += n
 		}
 	}
 	return out, nil
@@ -183,40 +192,46 @@ func (l *Lease) sweepForeign(ctx context.Context) error {
 }
 
 // Backlog reads this consumer's own pending entries after the entry id "after"
-// ("" from the first), oldest first.
-func (l *Lease) Backlog(ctx context.Context, after string, max int) ([]Entry, error) {
+// ("" from the first), oldest first, bounded as by Take.
+func (l *Lease) Backlog(ctx context.Context, after string, max int, maxBytes int64) ([]Entry, error) {
 	if max < 1 {
 		return nil, nil
 	}
 	var out []Entry
 	err := l.ensured(ctx, func() (err error) {
-		out, err = l.backlog(ctx, nextID(after), max)
+		out, _, err = l.backlog(ctx, nextID(after), max, l.group.takeBytes(maxBytes))
 		return err
 	})
 	return out, err
 }
 
-func (l *Lease) backlog(ctx context.Context, start string, max int) ([]Entry, error) {
+// backlog also says how many bytes it brings.
+func (l *Lease) backlog(ctx context.Context, start string, max, maxBytes int) (_ []Entry, bytes int, _ error) {
 	g := l.group
 	reply, err := l.fenced(ctx, backlogScript,
 		[]string{g.layout.Events(l.partition), g.layout.Attempts(l.partition, g.name)},
-		g.name, g.consumer, start, min(g.feed.count(l.partition, max, g.o.TakeBytes), maxIDs))
+		g.name, g.consumer, start, min(g.feed.count(l.partition, max, maxBytes), maxIDs))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if len(reply)%2 == 1 {
-		return nil, fmt.Errorf("streams: backlog: answer of an unknown form")
+		return nil, 0, fmt.Errorf("streams: backlog: answer of an unknown form")
 	}
 	ids := make([]string, len(reply)/2)
 	for i := range ids {
 		ids[i], _ = reply[2*i].(string) // an id is always text
 	}
-	there, err := g.feed.entries(ctx, l.partition, ids)
+	there, n, err := g.feed.entries(ctx, l.partition, ids, maxBytes)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	out := make([]Entry, 0, len(ids))
-	for i, id := range ids {
+	out := make([]Entry, 0, n)
+	for i, id := range ids[:n] {
+		size := there[id].bytes
+		if len(out) > 0 && maxBytes > 0 && bytes+size > maxBytes {
+			break
+		}
+		bytes += size
 		e := Entry{ID: id, Partition: l.partition, Attempts: int(number(reply[2*i+1]))}
 		if read, ok := there[id]; ok {
 			e.Record, e.Err = read.record, read.err
@@ -229,7 +244,7 @@ func (l *Lease) backlog(ctx context.Context, start string, max int) ([]Entry, er
 		}
 		out = append(out, e)
 	}
-	return out, l.mark(ctx, out)
+	return out, bytes, l.mark(ctx, out)
 }
 
 // Wait returns when the partition may have entries after the entry id "after" and after
@@ -261,6 +276,13 @@ func (l *Lease) addFound(ids []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.found = append(l.found, ids...)
+}
+
+// putFound puts back what takeFound returned.
+func (l *Lease) putFound(ids []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.found = append(slices.Clone(ids), l.found...)
 }
 
 func (l *Lease) takeFound(max int) []string {

@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"slices"
 	"sort"
 
 	"github.com/paybell/paybell/streams/event"
@@ -48,13 +49,9 @@ func (p *feedPart) find(from position) []fed {
 	return nil
 }
 
-// keep keeps entries that follow from; mu is held.
-func (p *feedPart) keep(from position, read []fed, bound int) {
-	bytes := 0
-	for i := range read {
-		bytes += read[i].bytes
-	}
-	p.learn(bytes, len(read))
+// keep keeps entries that follow from, as far as about bound bytes of the partition go;
+// mu is held.
+func (p *feedPart) keep(from position, read []fed, bytes, bound int) {
 	var s *stretch
 	for _, known := range p.stretches {
 		if n := len(known.entries); n > 0 && known.entries[n-1].at == from {
@@ -63,22 +60,50 @@ func (p *feedPart) keep(from position, read []fed, bound int) {
 	}
 	if s == nil {
 		if len(p.stretches) == stretchesKept {
-			p.stretches = append(p.stretches[:0], p.stretches[1:]...)
+			p.stretches = slices.Delete(p.stretches, 0, 1)
 		}
 		s = &stretch{after: from}
 		p.stretches = append(p.stretches, s)
 	}
 	s.entries, s.bytes = append(s.entries, read...), s.bytes+bytes
-	n := 0
-	for n < len(s.entries)-len(read) && s.bytes > bound {
-		s.bytes -= s.entries[n].bytes
-		n++
+	others := 0
+	for _, known := range p.stretches {
+		others += known.bytes
 	}
-	if n > 0 {
-		s.after = s.entries[n-1].at
-		// The array is another's, too: a reader may still hold a part of it.
-		s.entries = append(make([]fed, 0, 2*(len(s.entries)-n)), s.entries[n:]...)
+	others -= s.bytes
+	// What was used longest ago goes first.
+	for i := 0; others > 0 && others+s.bytes > bound; {
+		if p.stretches[i] == s {
+			i++
+			continue
+		}
+		others -= p.stretches[i].bytes
+		p.stretches = slices.Delete(p.stretches, i, i+1)
 	}
+	s.shrink(len(read), bound)
+	if len(s.entries) == 0 {
+		p.stretches = slices.DeleteFunc(p.stretches, func(known *stretch) bool { return known == s })
+	}
+}
+
+// shrink drops entries until about bound bytes are left: those before the last fresh ones,
+// which were kept for longest, and then the last, which the other groups come to last.
+func (s *stretch) shrink(fresh, bound int) {
+	first, end := 0, len(s.entries)
+	for ; first < end-fresh && s.bytes > bound; first++ {
+		s.bytes -= s.entries[first].bytes
+	}
+	for ; end > first && s.bytes > bound; end-- {
+		s.bytes -= s.entries[end-1].bytes
+	}
+	if first == 0 && end == len(s.entries) {
+		return
+	}
+	if first > 0 {
+		s.after = s.entries[first-1].at
+	}
+	// The array is another's, too: a reader may still hold a part of it.
+	s.entries = append(make([]fed, 0, 2*(end-first)), s.entries[first:end]...)
 }
 
 // learn remembers how large entries are; mu is held. Growth counts at once, because it

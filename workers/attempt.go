@@ -19,6 +19,8 @@ type run struct {
 	name  string
 	items []*item
 	lanes []*lane
+	// bytes is how large the items are, most how large they may be; 0 is no bound.
+	bytes, most int64
 	// solo: its only item must not have company; guard: it holds the pool's guard.
 	solo, guard bool
 }
@@ -29,7 +31,13 @@ func (r *run) take(ln *lane, it *item) {
 		r.lanes = append(r.lanes, ln)
 	}
 	r.items = append(r.items, it)
+	r.bytes += it.size
 	r.solo = it.solo
+}
+
+// fits reports whether an item may be added; the first one may always.
+func (r *run) fits(it *item) bool {
+	return r.most == 0 || len(r.items) == 0 || r.bytes+it.size <= r.most
 }
 
 // err is the outcome of item i.

@@ -103,9 +103,11 @@ func (*endless) Replays() int64                { return 0 }
 
 func (*endless) Parked(context.Context, int, int) ([]streams.Parked, error) { return nil, nil }
 
-func (*endless) Backlog(context.Context, string, int) ([]streams.Entry, error) { return nil, nil }
+func (*endless) Backlog(context.Context, string, int, int64) ([]streams.Entry, error) {
+	return nil, nil
+}
 
-func (e *endless) Take(_ context.Context, limit int) ([]streams.Entry, error) {
+func (e *endless) Take(_ context.Context, limit int, _ int64) ([]streams.Entry, error) {
 	es := make([]streams.Entry, limit)
 	for i := range es {
 		e.n++

@@ -72,6 +72,7 @@ func (c *consumer) pace(err error) time.Duration {
 
 // tick renews what is owned, and brings it to this member's fair share.
 func (c *consumer) tick(ctx context.Context) error {
+	begun := c.now()
 	call, cancel := c.call(ctx)
 	defer cancel()
 	if err := c.renew(call); err != nil {
@@ -106,6 +107,9 @@ func (c *consumer) tick(ctx context.Context) error {
 			continue
 		}
 		asked := c.now()
+		if asked.Sub(begun) > c.log.LeaseTTL()/6 {
+			break // what is held has to be renewed first
+		}
 		l, ok, err := c.log.Acquire(call, partition)
 		switch {
 		case err != nil:

@@ -19,14 +19,14 @@ func (p *partition) dispatch() error {
 	if !p.mayStart() || p.rounds != nil && p.seat == nil && !p.lanes.soloNext() {
 		return nil
 	}
-	limit := p.perRun
+	limit, bytes := p.perRun, int64(0)
 	if p.seat != nil {
-		limit = p.seat.limit
+		limit, bytes = p.seat.limit, p.seat.bytes
 	}
 	var runs []*run
 	now := p.now()
 	for p.running+len(runs) < p.slots {
-		r := p.lanes.next(limit, now)
+		r := p.lanes.next(limit, bytes, now)
 		if r == nil {
 			break
 		}

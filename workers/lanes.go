@@ -99,17 +99,18 @@ func (l *lanes) soloNext() bool {
 	return l.fresh.len() > 0 && l.fresh.front().solo
 }
 
-// next draws at most limit items that may run now, as one run, or nil. Items of one
+// next draws at most limit items that may run now, as one run, or nil. Of more than one
+// they have at most so many bytes; 0 is no bound. Items of one
 // key stand in append order, and none of their key is running elsewhere or waits
 // before them.
-func (l *lanes) next(limit int, now time.Time) *run {
+func (l *lanes) next(limit int, bytes int64, now time.Time) *run {
 	for len(l.resting) > 0 && !l.due().After(now) {
 		l.ripe.pushBack(heap.Pop(&l.resting).(*lane)) //nolint:errcheck // The heap holds nothing else.
 	}
 	if l.ripe.len() == 0 && l.fresh.len() == 0 {
 		return nil
 	}
-	r := &run{items: make([]*item, 0, min(limit, l.ripe.len()+l.fresh.len()))}
+	r := &run{items: make([]*item, 0, min(limit, l.ripe.len()+l.fresh.len())), most: bytes}
 	share := limit
 	if l.ripe.len() > 0 && l.fresh.len() > 0 {
 		share = (limit + 1) / 2
@@ -140,7 +141,7 @@ func (l *lanes) drawFresh(r *run, limit int) {
 			continue
 		}
 		guard := ln == nil && l.needsGuard(it)
-		if it.solo && len(r.items) > 0 && !guard {
+		if !guard && (it.solo && len(r.items) > 0 || !r.fits(it)) {
 			return
 		}
 		l.fresh.popFront()
@@ -166,14 +167,14 @@ func (l *lanes) drawRipe(r *run, limit int, now time.Time) {
 			l.guarded.pushBack(l.ripe.popFront())
 			continue
 		}
-		if first.solo && len(r.items) > 0 {
+		if first.solo && len(r.items) > 0 || !r.fits(first) {
 			return
 		}
 		l.ripe.popFront()
 		l.held--
 		r.take(ln, ln.waiting.popFront())
 		for !first.failed && !first.solo && ln.waiting.len() > 0 && len(r.items) < limit {
-			if it := ln.waiting.front(); it.solo || it.failed || it.due.After(now) {
+			if it := ln.waiting.front(); it.solo || it.failed || it.due.After(now) || !r.fits(it) {
 				break
 			}
 			l.held--

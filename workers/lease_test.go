@@ -106,6 +106,24 @@ func TestKilledOwnersPartitionsGoOnInOrder(t *testing.T) {
 	}
 }
 
+// TestLeasesAreRenewedWhileOthersAreAcquired: an answer takes a second, and there are more
+// partitions to acquire than a lease has seconds.
+func TestLeasesAreRenewedWhileOthersAreAcquired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const partitions = 24
+		g := workertest.NewGroup("g", partitions, ttl, time.Now)
+		g.Fault(func(c workertest.Call) error {
+			if c.Op == "Acquire" && !c.Done {
+				pass(time.Second)
+			}
+			return nil
+		})
+		p := start(t, g.Consumer("one"), each(func(workers.Delivery) error { return nil }), options(nil))
+		until(t, "all are owned", func() bool { return p.metric("partitions") == partitions })
+		equal(t, "leases lost", p.metric("lease_losses_total"), 0)
+	})
+}
+
 func TestFrozenOwnerStopsBeforeItsLeaseEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := workertest.NewGroup("g", 1, ttl, time.Now)

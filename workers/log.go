@@ -44,10 +44,11 @@ type Lease interface {
 	// Adopt makes every pending entry of the partition this consumer's own.
 	Adopt(ctx context.Context) error
 	// Backlog reads this consumer's own pending entries after the entry id "after"
-	// ("" from the first), oldest first.
-	Backlog(ctx context.Context, after string, max int) ([]streams.Entry, error)
-	// Take reads at most max new entries; none is no error.
-	Take(ctx context.Context, max int) ([]streams.Entry, error)
+	// ("" from the first), oldest first: at most max, of about maxBytes, one at least where
+	// there are any and however large it is.
+	Backlog(ctx context.Context, after string, max int, maxBytes int64) ([]streams.Entry, error)
+	// Take reads new entries, bounded likewise; none is no error.
+	Take(ctx context.Context, max int, maxBytes int64) ([]streams.Entry, error)
 	// Wait returns when the partition may have entries after the entry id "after",
 	// or after a second or two, or when ctx ends. It moves nothing.
 	Wait(ctx context.Context, after string) error

@@ -150,6 +150,14 @@ func (l *lanes) sleep(ln *lane, now time.Time) {
 	heap.Push(&l.asleep, ln)
 }
 
+// dueSlip is the first delivery that wake would return now, nil where no lane is due.
+func (l *lanes) dueSlip(now time.Time) *slip {
+	if len(l.asleep) == 0 || l.asleep[0].wake.After(now) {
+		return nil
+	}
+	return l.asleep[0].parked[0]
+}
+
 // wake ends the sleep of the lane that is due first and returns it with those of its
 // events that may be read now: one that failed decides for those behind it. It
 // returns nil where no lane is due.
@@ -307,34 +315,50 @@ func (p *partition) flushMoves() error {
 
 // unpack reads parked deliveries that are due, and reports whether it found any.
 // What is read of them is bounded apart from new entries, so that neither keeps the
-// other from being read.
+// other from being read; of the budget, one may always be read where none is.
 func (p *partition) unpack() (more bool, err error) {
 	for p.mayUnpack() {
 		now := p.now()
-		ln, slips := p.lanes.wake(now, p.options.Batch-p.unpacked.entries, p.options.PrefetchBytes-p.unpacked.bytes)
-		if ln == nil {
+		first := p.lanes.dueSlip(now)
+		if first == nil {
 			return more, nil
 		}
-		ids := make([]string, len(slips))
-		for i, s := range slips {
-			ids[i] = s.id
+		bytes := p.charge(p.options.PrefetchBytes-p.unpacked.bytes, first.size, p.unpacked.entries == 0)
+		if bytes == 0 {
+			return more, nil
 		}
-		es, err := p.tenure.lease.Unpack(p.tenure.ctx, ids)
-		if err == nil && len(es) != len(ids) {
-			err = errUnpack
-		}
+		err := p.unpackDue(now, bytes)
+		p.budget.change(-bytes) // due has charged what came
 		if err != nil {
-			p.lanes.place(ln, now)
 			return more, err
 		}
-		ln.parked = ln.parked[len(slips):]
-		for i := range es {
-			p.due(ln, slips[i], &es[i])
-		}
-		p.lanes.place(ln, now)
 		more = true
 	}
 	return more, nil
+}
+
+// unpackDue reads what is due of the lane that is due first, of at most so many bytes, one
+// delivery at least.
+func (p *partition) unpackDue(now time.Time, bytes int64) error {
+	ln, slips := p.lanes.wake(now, p.options.Batch-p.unpacked.entries, bytes)
+	ids := make([]string, len(slips))
+	for i, s := range slips {
+		ids[i] = s.id
+	}
+	es, err := p.tenure.lease.Unpack(p.tenure.ctx, ids)
+	if err == nil && len(es) != len(ids) {
+		err = errUnpack
+	}
+	if err != nil {
+		p.lanes.place(ln, now)
+		return err
+	}
+	ln.parked = ln.parked[len(slips):]
+	for i := range es {
+		p.due(ln, slips[i], &es[i])
+	}
+	p.lanes.place(ln, now)
+	return nil
 }
 
 // mayUnpack reports whether there is room for parked deliveries that are due. While
@@ -348,8 +372,7 @@ func (p *partition) mayUnpack() bool {
 // due makes a parked delivery one that runs here.
 func (p *partition) due(ln *lane, s *slip, e *streams.Entry) {
 	it := &item{entry: e, key: ln.key, charged: e.Attempts, counted: e.Attempts, slip: s, size: size(e)}
-	p.known[e.ID] = it
-	p.bytes += it.size
+	p.hold(it)
 	p.unpacked.entries++
 	p.unpacked.bytes += it.size
 	switch {

@@ -37,6 +37,10 @@ type partition struct {
 	lanes lanes
 	known map[string]*item
 	bytes int64
+	// budget is charged with bytes. short is set while it has no room for more, and closed
+	// when somebody has given something back.
+	budget *holder
+	short  <-chan struct{}
 	// unpacked is the part of known that is parked.
 	unpacked struct {
 		entries int
@@ -71,6 +75,7 @@ func newPartition(g *group, t *tenure) *partition {
 		group: g, tenure: t, quit: make(chan struct{}), begun: g.watch == nil, behind: make(chan *BehindError, 1),
 		lanes:   newLanes(max(1, g.options.Attempts/2), g.options.Parked.share(g.log.Partitions())),
 		known:   make(map[string]*item),
+		budget:  g.budget.join(g),
 		results: make(chan *run, g.slots),
 		seats:   make(chan seat, 1),
 		reader:  newReader(),
@@ -119,6 +124,7 @@ func (p *partition) end() {
 	for ; p.running > 0; p.running-- {
 		p.release(<-p.results)
 	}
+	p.budget.leave()
 	p.reader.stop()
 	p.timer.Stop()
 	p.redis.ended()
@@ -153,6 +159,7 @@ func (p *partition) step() (more, failed bool) {
 // work starts the next runs before it settles the last ones, so that the handler
 // works while Redis is talked to.
 func (p *partition) work() (more bool, err error) {
+	p.short = nil
 	if p.settle.first {
 		if err := p.flush(); err != nil {
 			return false, err
@@ -224,6 +231,8 @@ func (p *partition) await(more bool) {
 		p.drain()
 	case lost := <-p.behind:
 		p.fallBehind(lost)
+	case <-p.short:
+		p.short = nil
 	case <-p.tenure.ctx.Done():
 	case <-p.timer.C:
 	}
@@ -281,7 +290,7 @@ func (p *partition) sleep() time.Duration {
 	if p.replayed() {
 		sooner(p.reader.recallAt)
 	}
-	if len(p.lanes.asleep) > 0 && p.mayUnpack() {
+	if len(p.lanes.asleep) > 0 && p.mayUnpack() && p.short == nil {
 		sooner(p.lanes.asleep[0].wake)
 	}
 	switch {

@@ -18,6 +18,8 @@ type Pool struct {
 	// guard is held by the one run of the pool that is suspected of killing the
 	// process again and again. See group.guard.
 	guard chan struct{}
+	// budget is what all groups may hold in memory.
+	budget *budget
 
 	mu      sync.Mutex
 	groups  []*group
@@ -45,6 +47,8 @@ type group struct {
 	// up holds it while that entry runs, so that of several suspects only the killer
 	// is charged for the next crash and reaches the end of its attempts.
 	guard chan struct{}
+	// budget is the pool's.
+	budget *budget
 
 	// watch is nil where nothing is compared.
 	watch *Watch
@@ -58,8 +62,14 @@ type group struct {
 // as with time.Now, its times should carry a monotonic reading, because the age of a
 // lease is measured with it.
 func NewPool(logger *slog.Logger, reg prometheus.Registerer, now func() time.Time) *Pool {
-	return &Pool{logger: logger, metrics: newMetrics(reg), now: now, guard: make(chan struct{}, 1)}
+	return &Pool{logger: logger, metrics: newMetrics(reg), now: now, guard: make(chan struct{}, 1), budget: newBudget(reg)}
 }
+
+// Bound sets about how many bytes of entries all groups may hold in memory together; 0, the
+// default, does not bound it. A call of a BatchHandler holds a sixteenth of it at most. What
+// a partition holds nothing beside may be larger: one entry is always read and always run.
+// It is set before Run.
+func (p *Pool) Bound(bytes int64) { p.budget.bound(bytes) }
 
 // Add runs h on a group: deliveries of up to Options.Concurrency ordering keys of a
 // partition at once.
@@ -99,6 +109,7 @@ func (p *Pool) add(log Log, h BatchHandler, watch *Watch, o Options, slots, perR
 	g := &group{
 		name: name, log: log, handler: h, watch: watch, options: o, slots: slots, perRun: perRun,
 		logger: p.logger, metrics: p.metrics.of(name), now: p.now, guard: p.guard,
+		budget: p.budget,
 	}
 	if _, one := h.(single); !one {
 		g.rounds = newRounds(g)

@@ -49,29 +49,50 @@ type wake struct {
 }
 
 func newReader() reader {
-	return reader{mean: entryOverhead, woke: make(chan wake, 1), cancel: func() {}}
+	return reader{mean: 2 * entryOverhead, woke: make(chan wake, 1), cancel: func() {}}
 }
 
 // stop ends the wait for new entries without waiting for its end.
 func (r *reader) stop() { r.cancel() }
 
-// room is how many entries may be read now.
-func (p *partition) room() int {
-	bytes := p.options.PrefetchBytes - (p.bytes - p.unpacked.bytes)
-	if bytes <= 0 {
-		return 0
+// room is how many entries may be read now, and of how many bytes, by the options.
+func (p *partition) room() (entries int, bytes int64) {
+	held := len(p.known) - p.unpacked.entries
+	bytes = p.options.PrefetchBytes - (p.bytes - p.unpacked.bytes)
+	if bytes <= 0 || held >= p.options.Prefetch {
+		return 0, 0
 	}
-	return int(min(int64(p.options.Batch), int64(p.options.Prefetch-(len(p.known)-p.unpacked.entries)), 1+bytes/p.reader.mean))
+	return min(p.options.Batch, p.options.Prefetch-held), bytes
+}
+
+// reserve is room as far as the budget has it, which is charged with it. Where it has none,
+// short says when to ask again; a partition that holds nothing but what was parked may
+// always read one entry, so that it never waits for another.
+func (p *partition) reserve() (entries int, bytes int64) {
+	if entries, bytes = p.room(); entries == 0 {
+		return 0, 0
+	}
+	if bytes = p.charge(bytes, p.reader.mean, len(p.known) == p.unpacked.entries); bytes == 0 {
+		return 0, 0
+	}
+	return int(min(int64(entries), 1+bytes/p.reader.mean)), bytes
+}
+
+// charge charges the budget for what is about to be read, as holder.reserve does.
+func (p *partition) charge(want, least int64, alone bool) int64 {
+	got, wait := p.budget.reserve(want, least, alone)
+	if wait != nil && p.short == nil { // the first one may be closed by now
+		p.short = wait
+	}
+	return got
 }
 
 // read reads one page, and reports whether the next step should come at once.
 func (p *partition) read() (more bool, err error) {
-	room := p.room()
-	if p.draining || p.reader.waiting || room <= 0 {
+	if entries, _ := p.room(); p.draining || p.reader.waiting || entries == 0 {
 		return false, nil
 	}
 	rd, lease := &p.reader, p.tenure.lease
-	var es []streams.Entry
 	switch rd.stage {
 	case recalling:
 		if err := p.recall(); err != nil {
@@ -88,20 +109,28 @@ func (p *partition) read() (more bool, err error) {
 		}
 		rd.stage, rd.after, p.begun = pending, "", true
 		return true, nil
-	case pending:
-		if es, err = lease.Backlog(p.tenure.ctx, rd.after, room); err != nil {
-			return false, p.reread(err, pending)
-		}
-		if len(es) == 0 {
-			rd.stage = taking
-		}
 	case taking:
 		if p.lanes.full() {
 			p.crowded.failed(errFull)
 			return false, nil
 		}
 		p.crowded.ended()
-		if es, err = lease.Take(p.tenure.ctx, room); err != nil {
+	}
+	room, bytes := p.reserve()
+	if room == 0 {
+		return false, nil
+	}
+	defer p.budget.change(-bytes) // accept has charged what came
+	var es []streams.Entry
+	if rd.stage == pending {
+		if es, err = lease.Backlog(p.tenure.ctx, rd.after, room, bytes); err != nil {
+			return false, p.reread(err, pending)
+		}
+		if len(es) == 0 {
+			rd.stage = taking
+		}
+	} else {
+		if es, err = lease.Take(p.tenure.ctx, room, bytes); err != nil {
 			return false, p.reread(err, pending)
 		}
 		if len(es) < room {
@@ -139,8 +168,7 @@ func (p *partition) accept(es []streams.Entry) {
 			continue
 		}
 		it := &item{entry: e, charged: e.Attempts, counted: e.Attempts, size: size(e)}
-		p.known[e.ID] = it
-		p.bytes += it.size
+		p.hold(it)
 		p.reader.mean += (it.size - p.reader.mean) / 16
 		switch s := p.lanes.slips[e.ID]; {
 		case s != nil:
@@ -166,6 +194,13 @@ func (p *partition) accept(es []streams.Entry) {
 			p.lanes.add(it)
 		}
 	}
+}
+
+// hold takes an entry into memory.
+func (p *partition) hold(it *item) {
+	p.known[it.entry.ID] = it
+	p.bytes += it.size
+	p.budget.change(it.size)
 }
 
 // reissued reports whether two entries of one id are of different events: the stream

@@ -40,8 +40,10 @@ type rounds struct {
 // seat is a partition's place in a round.
 type seat struct {
 	round *round
-	// limit is how many deliveries it may bring.
+	// limit is how many deliveries it may bring, bytes how large they may be where there is
+	// more than one; 0 is no bound.
 	limit int
+	bytes int64
 }
 
 // round is one call of the handler while it is put together.
@@ -143,6 +145,7 @@ func (rs *rounds) tryOpen() {
 // How much one has that has yet to read nobody knows: it has its share. mu is held.
 func (rs *rounds) seat(r *round, batch int) {
 	share, left := batch/r.empty, batch
+	bytes := rs.group.budget.batch / int64(r.empty)
 	given := make(map[*partition]int, r.empty)
 	for p, n := range rs.wanting {
 		if len(given) == r.empty {
@@ -162,7 +165,7 @@ func (rs *rounds) seat(r *round, batch int) {
 		}
 		delete(rs.wanting, p)
 		rs.seated[p] = struct{}{}
-		p.seats <- seat{r, limit}
+		p.seats <- seat{r, limit, bytes}
 	}
 }
 

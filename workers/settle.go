@@ -6,8 +6,12 @@ import (
 	"github.com/paybell/paybell/streams"
 )
 
-// settleDead bounds the dead letters of one call: each carries its whole callback.
-const settleDead = 8
+// settleDead and settleDeadBytes bound the dead letters of one call: each carries its whole
+// callback.
+const (
+	settleDead      = 8
+	settleDeadBytes = 1 << 20
+)
 
 // settling is what has to be told to Redis. It is kept until Redis has taken it,
 // or until the lease is lost.
@@ -90,10 +94,14 @@ func (p *partition) flushDead() error {
 		return nil
 	}
 	for len(p.settle.dead) > 0 {
-		n := min(len(p.settle.dead), settleDead)
 		var call streams.Settlement
-		for _, b := range p.settle.dead[:n] {
+		n, bytes := 0, int64(0)
+		for _, b := range p.settle.dead[:min(len(p.settle.dead), settleDead)] {
+			if bytes += b.item.size; n > 0 && bytes > settleDeadBytes {
+				break
+			}
 			call.Dead = append(call.Dead, b.letter)
+			n++
 		}
 		err := p.tenure.lease.Settle(p.tenure.ctx, call)
 		if errors.Is(err, streams.ErrLeaseLost) {
@@ -140,5 +148,6 @@ func (p *partition) forget(it *item) {
 func (p *partition) let(it *item) {
 	delete(p.known, it.entry.ID)
 	p.bytes -= it.size
+	p.budget.change(-it.size)
 	*it.entry = streams.Entry{}
 }

@@ -5,6 +5,7 @@ package secret
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -96,7 +97,7 @@ func (s Source) Read() (Secret, error) {
 	}
 	value := os.Getenv(s.Env)
 	if s.File != "" {
-		b, err := os.ReadFile(s.File)
+		b, err := ReadFile(s.File)
 		if err != nil {
 			return Secret{}, fmt.Errorf("read secret: %w", err)
 		}
@@ -106,6 +107,30 @@ func (s Source) Read() (Secret, error) {
 		return Secret{}, fmt.Errorf("%s: %w", s.Name(), ErrEmpty)
 	}
 	return Secret{Name: s.Name(), Value: New(value), NotBefore: s.NotBefore, NotAfter: s.NotAfter}, nil
+}
+
+// MaxFile is how large a file with a key, a certificate or another secret may be.
+const MaxFile = 1 << 20
+
+// ErrTooLarge is the error of a file that is larger than MaxFile.
+var ErrTooLarge = fmt.Errorf("secret: the file is larger than %d bytes: it is not the one that is meant", MaxFile)
+
+// ReadFile reads a file with a key, a certificate or another secret. It never reads more
+// than MaxFile: a path that names a log, an image or a device must not fill the memory.
+func ReadFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > MaxFile {
+		return nil, fmt.Errorf("%s: %w", filepath.Base(path), ErrTooLarge)
+	}
+	return b, nil
 }
 
 // Secret is one secret read from its source.

@@ -1,6 +1,7 @@
 package secret_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,6 +73,24 @@ func TestRead(t *testing.T) {
 				t.Fatalf("read %s, want %s with the value", s.Name, c.want)
 			}
 		})
+	}
+}
+
+// TestOnlyAFileOfASecretsSizeIsRead names a file without an end, and one that is a little
+// too large.
+func TestOnlyAFileOfASecretsSizeIsRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key.pem")
+	for size, want := range map[int]error{secret.MaxFile: nil, secret.MaxFile + 1: secret.ErrTooLarge} {
+		if err := os.WriteFile(path, bytes.Repeat([]byte("k"), size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := secret.ReadFile(path); !errors.Is(err, want) || err == nil && len(b) != size {
+			t.Errorf("%d bytes: %d read, %v", size, len(b), err)
+		}
+	}
+	_, err := secret.Source{File: "/dev/zero"}.Read()
+	if !errors.Is(err, secret.ErrTooLarge) || !strings.Contains(err.Error(), "zero") {
+		t.Errorf("a file without an end: %v", err)
 	}
 }
 

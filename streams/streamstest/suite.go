@@ -165,7 +165,7 @@ func (b *Bench) Lease(g *streams.Group, partition int) *streams.Lease {
 // Take takes at most limit new entries.
 func (b *Bench) Take(l *streams.Lease, limit int) []streams.Entry {
 	b.tb.Helper()
-	es, err := l.Take(b.tb.Context(), limit)
+	es, err := l.Take(b.tb.Context(), limit, 0)
 	if err != nil {
 		b.tb.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func (b *Bench) Backlog(l *streams.Lease) []streams.Entry {
 	b.tb.Helper()
 	var out []streams.Entry
 	for after := ""; ; after = out[len(out)-1].ID {
-		es, err := l.Backlog(b.tb.Context(), after, 7)
+		es, err := l.Backlog(b.tb.Context(), after, 7, 0)
 		if err != nil {
 			b.tb.Fatal(err)
 		}

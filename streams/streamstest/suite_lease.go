@@ -76,8 +76,8 @@ func staleOwnerDoesNothing(t promise) {
 	ctx := t.Context()
 	owner := b.Write.HGet(ctx, b.Layout.Lease(0, "points"), "owner").Val()
 	for name, call := range map[string]func() error{
-		"Take":    func() error { _, err := old.Take(ctx, 10); return err },
-		"Backlog": func() error { _, err := old.Backlog(ctx, "", 10); return err },
+		"Take":    func() error { _, err := old.Take(ctx, 10, 0); return err },
+		"Backlog": func() error { _, err := old.Backlog(ctx, "", 10, 0); return err },
 		"Adopt":   func() error { return old.Adopt(ctx) },
 		"Charge":  func() error { return old.Charge(ctx, []streams.Run{{Name: "1", IDs: ids(es)}}) },
 		"Settle": func() error {
@@ -107,7 +107,7 @@ func staleOwnerDoesNothing(t promise) {
 	// The right epoch does not make up for the wrong owner, nor the other way round.
 	for _, is := range [][]any{{"owner", "w1/other", "epoch", l.Epoch()}, {"owner", owner, "epoch", l.Epoch() + 1}} {
 		b.hand(append([]any{"HSET", b.Layout.Lease(0, "points")}, is...)...)
-		if _, err := l.Take(ctx, 10); !errors.Is(err, streams.ErrLeaseLost) {
+		if _, err := l.Take(ctx, 10, 0); !errors.Is(err, streams.ErrLeaseLost) {
 			t.Errorf("%v: %v", is, err)
 		}
 	}
@@ -128,7 +128,7 @@ func epochRisesAfterMemoryLoss(t promise) {
 		if err := b.Write.FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := last.Take(t.Context(), 1); !errors.Is(err, streams.ErrLeaseLost) {
+		if _, err := last.Take(t.Context(), 1, 0); !errors.Is(err, streams.ErrLeaseLost) {
 			t.Fatalf("the lease outlived the memory: %v", err)
 		}
 		next := b.Lease(g, 0)

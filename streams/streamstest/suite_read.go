@@ -18,6 +18,7 @@ var readCases = []contract{
 	{"G4MissingGroupIsCreatedAgain", missingGroupIsCreatedAgain},
 	{"EveryGroupGetsEveryEvent", everyGroupGetsEveryEvent},
 	{"TakeIsBounded", takeIsBounded},
+	{"ReadsAreBoundedWhateverTheSizeBefore", readsAreBoundedWhateverTheSizeBefore},
 	{"BacklogIsPagedAndMovesNothing", backlogIsPagedAndMovesNothing},
 	{"GoneEntriesAreShown", goneEntriesAreShown},
 	{"GoneEntriesOfOthersAreCounted", goneEntriesOfOthersAreCounted},
@@ -45,9 +46,9 @@ func missingGroupIsCreatedAgain(t promise) {
 	g := b.Group("points", "w1")
 	l := b.Lease(g, 0)
 	calls := map[string]func() ([]streams.Entry, error){
-		"Take":    func() ([]streams.Entry, error) { return l.Take(t.Context(), 10) },
+		"Take":    func() ([]streams.Entry, error) { return l.Take(t.Context(), 10, 0) },
 		"Adopt":   func() ([]streams.Entry, error) { return nil, l.Adopt(t.Context()) },
-		"Backlog": func() ([]streams.Entry, error) { return l.Backlog(t.Context(), "", 10) },
+		"Backlog": func() ([]streams.Entry, error) { return l.Backlog(t.Context(), "", 10, 0) },
 	}
 	for name, call := range calls {
 		if err := b.Write.XGroupDestroy(t.Context(), b.Layout.Events(0), "points").Err(); err != nil {
@@ -117,8 +118,54 @@ func takeIsBounded(t promise) {
 	if es := b.Take(l, 100); len(es) < 2 || len(es) > 4 {
 		t.Fatalf("%d taken", len(es))
 	}
-	if back, err := l.Backlog(t.Context(), "", 100); err != nil || len(back) < 2 || len(back) > 4 {
+	// A caller may allow less.
+	if es, err := l.Take(t.Context(), 100, 32<<10); err != nil || len(es) != 2 {
+		t.Fatalf("%d taken of 32 KiB, %v", len(es), err)
+	}
+	if es, err := l.Take(t.Context(), 100, 1); err != nil || len(es) != 1 {
+		t.Fatalf("%d taken of a byte, %v", len(es), err)
+	}
+	if back, err := l.Backlog(t.Context(), "", 100, 32<<10); err != nil || len(back) != 2 {
+		t.Fatalf("%d in a backlog of 32 KiB, %v", len(back), err)
+	}
+	if back, err := l.Backlog(t.Context(), "", 100, 0); err != nil || len(back) < 2 || len(back) > 4 {
 		t.Fatalf("%d in the backlog, %v", len(back), err)
+	}
+}
+
+func readsAreBoundedWhateverTheSizeBefore(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 1 })
+	for i := range 13 {
+		r := Record("A1", i)
+		if r.Raw = make([]byte, 1<<10); i >= 10 {
+			r.Raw = make([]byte, 40<<10)
+		}
+		b.Append(r)
+	}
+	l := b.Lease(b.Group("points", "w1"), 0)
+	es := b.Take(l, 10)
+	if len(es) != 10 {
+		t.Fatalf("%d small ones taken", len(es))
+	}
+	for i := range 3 {
+		large, err := l.Take(t.Context(), 100, 30<<10)
+		if err != nil || len(large) != 1 {
+			t.Fatalf("%d large ones taken at once, %v", len(large), err)
+		}
+		if i == 0 {
+			// What is learnt of the small ones that are read again makes a new guess.
+			b.Backlog(l)
+		}
+	}
+	for after := es[9].ID; ; {
+		back, err := l.Backlog(t.Context(), after, 100, 100<<10)
+		if err != nil || len(back) > 2 {
+			t.Fatalf("%d large ones in a backlog of 100 KiB, %v", len(back), err)
+		}
+		if len(back) == 0 {
+			break
+		}
+		after = back[len(back)-1].ID
 	}
 }
 
@@ -133,7 +180,7 @@ func backlogIsPagedAndMovesNothing(t promise) {
 			t.Fatalf("backlog %v", got)
 		}
 	}
-	es, err := l.Backlog(t.Context(), "", 3)
+	es, err := l.Backlog(t.Context(), "", 3, 0)
 	if err != nil || !slices.Equal(eventIDs(es), events[:3]) {
 		t.Fatalf("first page: %v, %v", eventIDs(es), err)
 	}
@@ -245,7 +292,7 @@ func foreignConsumersStrandNothing(t promise) {
 	Eventually(t, "the operator's entries come back", func() bool {
 		l = b.Lease(g, 0)
 		now = now.Add(time.Second)
-		es, err := l.Take(t.Context(), 1)
+		es, err := l.Take(t.Context(), 1, 0)
 		if err != nil && !errors.Is(err, streams.ErrLeaseLost) { // a busy machine was too late
 			t.Fatal(err)
 		}

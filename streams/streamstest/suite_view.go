@@ -1,7 +1,9 @@
 package streamstest
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +20,7 @@ var viewCases = []contract{
 	{"DeadLettersOfAnUnknownGroupNameThoseThereAre", deadLettersOfAnUnknownGroup},
 	{"DeadLettersAreListedNewestFirst", deadLettersAreListedNewestFirst},
 	{"DeadLettersAreFound", deadLettersAreFound},
+	{"PagesOfDeadLettersAreBoundedInBytes", pagesOfDeadLettersAreBoundedInBytes},
 }
 
 func statsTellHowFarEveryGroupIs(t promise) {
@@ -229,5 +232,43 @@ func deadLettersAreFound(t promise) {
 	}
 	if _, err := letters.Show(t.Context(), "points", "0-1-1"); !errors.Is(err, streams.ErrNoDeadLetter) {
 		t.Errorf("of nothing: %v", err)
+	}
+}
+
+func pagesOfDeadLettersAreBoundedInBytes(t promise) {
+	b := New(t, t.addr, func(o *streams.Options) { o.Partitions = 2 })
+	g := b.Group("points", "w1")
+	// The one that is larger than a page comes alone.
+	sizes := []int{10 << 10, 10 << 10, 10 << 10, 100 << 10, 10 << 10, 10 << 10}
+	for i, size := range sizes {
+		r := Record(fmt.Sprint("order", i), i)
+		r.Raw = bytes.Repeat([]byte("x"), size)
+		b.Append(r)
+	}
+	for i := range b.Layout.Partitions() {
+		l := b.Lease(g, i)
+		for _, e := range b.Take(l, 10) {
+			b.Settle(l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: e.ID, Record: e.Record, Attempts: 1, Reason: "rejected"}}})
+		}
+	}
+	letters := streams.NewDeadLetters(b.Write, b.Layout)
+	found := 0
+	for q, more := (streams.DeadLetterQuery{Bytes: 32 << 10}), true; more; {
+		page, err := letters.List(t.Context(), "points", q)
+		if err != nil || len(page.DeadLetters) == 0 {
+			t.Fatalf("%d, %v", len(page.DeadLetters), err)
+		}
+		n := 0
+		for i := range page.DeadLetters {
+			n += len(page.DeadLetters[i].Record.Raw)
+		}
+		if n > q.Bytes && len(page.DeadLetters) > 1 {
+			t.Errorf("%d bytes in %d dead letters", n, len(page.DeadLetters))
+		}
+		found += len(page.DeadLetters)
+		q.After, more = page.Next, page.Next != ""
+	}
+	if found != len(sizes) {
+		t.Fatalf("%d dead letters on all pages, of %d", found, len(sizes))
 	}
 }

@@ -206,8 +206,18 @@ func (l *lease) Adopt(context.Context) error {
 	})
 }
 
+// bound returns what says whether one more entry fits into a read.
+func bound(limit int, maxBytes int64) func(e *streams.Entry) bool {
+	n, bytes := 0, int64(0)
+	return func(e *streams.Entry) bool {
+		bytes += int64(len(e.Record.Raw) + len(e.Record.Item))
+		n++
+		return n <= limit && (n == 1 || maxBytes == 0 || bytes <= maxBytes)
+	}
+}
+
 // Backlog implements workers.Lease.
-func (l *lease) Backlog(_ context.Context, after string, limit int) (es []streams.Entry, err error) {
+func (l *lease) Backlog(_ context.Context, after string, limit int, maxBytes int64) (es []streams.Entry, err error) {
 	err = l.fenced(Call{Op: "Backlog"}, func(p *part) error {
 		if l.c.g.missing {
 			return errNoGroup
@@ -216,8 +226,12 @@ func (l *lease) Backlog(_ context.Context, after string, limit int) (es []stream
 		if after != "" {
 			from = p.place[after] + 1
 		}
+		fits := bound(limit, maxBytes)
 		for _, e := range p.entries[from:p.next] {
-			if len(es) < limit && p.pending[e.ID] == l.c.name {
+			if p.pending[e.ID] == l.c.name {
+				if !fits(&e) {
+					break
+				}
 				e.Attempts = p.attempts[e.ID]
 				es = append(es, e)
 			}
@@ -231,11 +245,15 @@ func (l *lease) Backlog(_ context.Context, after string, limit int) (es []stream
 }
 
 // Take implements workers.Lease.
-func (l *lease) Take(_ context.Context, limit int) (es []streams.Entry, err error) {
+func (l *lease) Take(_ context.Context, limit int, maxBytes int64) (es []streams.Entry, err error) {
 	err = l.fenced(Call{Op: "Take"}, func(p *part) error {
 		l.c.g.missing = false
-		for ; p.next < len(p.entries) && len(es) < limit; p.next++ {
+		fits := bound(limit, maxBytes)
+		for ; p.next < len(p.entries); p.next++ {
 			if e := p.entries[p.next]; !e.Gone {
+				if !fits(&e) {
+					break
+				}
 				p.pending[e.ID] = l.c.name
 				es = append(es, e)
 			}

@@ -102,7 +102,7 @@ func TestGroupGivesAPartitionToOneOwnerAtATime(t *testing.T) {
 	if _, ok := acquire(two); ok {
 		t.Fatal("two owners")
 	}
-	if es, err := first.Take(t.Context(), 2); len(es) != 2 || err != nil {
+	if es, err := first.Take(t.Context(), 2, 0); len(es) != 2 || err != nil {
 		t.Fatalf("taken %d %v", len(es), err)
 	}
 	if err := first.Charge(t.Context(), []streams.Run{{Name: "1", IDs: ids[:2]}}); err != nil || g.Attempts(ids[1]) != 1 {
@@ -121,7 +121,7 @@ func TestGroupGivesAPartitionToOneOwnerAtATime(t *testing.T) {
 	if err := first.Settle(t.Context(), settle); !errors.Is(err, streams.ErrLeaseLost) {
 		t.Errorf("the old owner settles: %v", err)
 	}
-	if _, err := first.Take(t.Context(), 1); !errors.Is(err, streams.ErrLeaseLost) {
+	if _, err := first.Take(t.Context(), 1, 0); !errors.Is(err, streams.ErrLeaseLost) {
 		t.Errorf("the old owner takes: %v", err)
 	}
 	if err := two.Ensure(t.Context()); err != nil {
@@ -130,11 +130,11 @@ func TestGroupGivesAPartitionToOneOwnerAtATime(t *testing.T) {
 	if err := second.Adopt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	es, err := second.Backlog(t.Context(), "", 10)
+	es, err := second.Backlog(t.Context(), "", 10, 0)
 	if err != nil || len(es) != 2 || es[0].ID != ids[0] || es[0].Attempts != 1 {
 		t.Fatalf("backlog %v %v", es, err)
 	}
-	if rest, err := second.Backlog(t.Context(), es[0].ID, 10); len(rest) != 1 || err != nil {
+	if rest, err := second.Backlog(t.Context(), es[0].ID, 10, 0); len(rest) != 1 || err != nil {
 		t.Errorf("backlog after the first: %d %v", len(rest), err)
 	}
 	settle.Dead = []streams.DeadLetter{{EntryID: ids[1]}}

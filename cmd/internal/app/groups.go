@@ -106,6 +106,10 @@ func (a *App) buildGroups(store *effects.Store) error {
 	})
 	recovery := a.buildRecovery(store)
 	pool := workers.NewPool(a.log, a.reg, time.Now)
+	bytes := prefetchBytes(a.cfg.Groups.PrefetchBytes, a.memory())
+	feed.Bound(bytes / feedShare)
+	pool.Bound(bytes - bytes/feedShare)
+	a.log.Info("prefetch of all groups together", "bytes", bytes)
 	a.pool = pool
 	for _, g := range enabled {
 		log, err := streams.NewGroup(a.redis, feed, a.layout, g.name, a.cfg.Instance, a.cfg.Streams.Group(), a.log, a.reg)

@@ -37,8 +37,9 @@ func newRecovery(cfg *configs.Config, reader *eventlog.Reader, stream gateway.Ap
 	return r
 }
 
-// recoveryPage is how many events are read at a time; each carries its callback.
-const recoveryPage = 100
+// recoveryPage is how many events are read at a time: each carries its callback, so these
+// are 4 MiB of the largest that are taken by default.
+const recoveryPage = 16
 
 // run appends what stood in a partition after since, and not later than until.
 func (r *recovery) run(ctx context.Context, partition int, since, until time.Time) error {

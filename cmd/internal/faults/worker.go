@@ -100,8 +100,8 @@ func (l *lease) Adopt(ctx context.Context) error {
 }
 
 // Take implements workers.Lease.
-func (l *lease) Take(ctx context.Context, limit int) ([]streams.Entry, error) {
-	es, err := l.Lease.Take(ctx, limit)
+func (l *lease) Take(ctx context.Context, limit int, bytes int64) ([]streams.Entry, error) {
+	es, err := l.Lease.Take(ctx, limit, bytes)
 	if err != nil || len(es) == 0 {
 		return es, err
 	}

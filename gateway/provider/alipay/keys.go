@@ -9,10 +9,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/paybell/paybell/configs/secret"
 	"github.com/paybell/paybell/gateway/provider"
 )
 
@@ -137,6 +137,6 @@ func readRef(ref string) (text []byte, source string, err error) {
 	if !ok {
 		return []byte(ref), "inline", nil
 	}
-	text, err = os.ReadFile(path)
+	text, err = secret.ReadFile(path)
 	return text, fileScheme + filepath.Base(path), err
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/paybell/paybell/configs/secret"
@@ -40,7 +39,7 @@ func Sandbox(dir string) (Options, error) {
 	// The public key is made from the private one that was kept, which another
 	// process may have made.
 	err = provider.KeepFile(public, func() ([]byte, error) {
-		text, err := os.ReadFile(private)
+		text, err := secret.ReadFile(private)
 		if err != nil {
 			return nil, err
 		}

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -76,7 +75,7 @@ func readPublicKeys(texts []string) ([]publicKey, error) {
 func readPublicKey(text string) (publicKey, error) {
 	name := ""
 	if path, ok := strings.CutPrefix(text, fileScheme); ok {
-		content, err := os.ReadFile(path)
+		content, err := secret.ReadFile(path)
 		if err != nil {
 			return publicKey{}, fmt.Errorf("read public key: %w", err)
 		}

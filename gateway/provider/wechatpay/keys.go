@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -170,6 +169,6 @@ func readRef(ref string) (text []byte, source string, err error) {
 	if !ok {
 		return []byte(ref), "inline", nil
 	}
-	text, err = os.ReadFile(path)
+	text, err = secret.ReadFile(path)
 	return text, fileScheme + filepath.Base(path), err
 }

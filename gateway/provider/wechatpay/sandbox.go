@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/paybell/paybell/configs/secret"
@@ -63,7 +62,7 @@ func generatePrivate() ([]byte, error) {
 }
 
 func publicOf(private string) ([]byte, error) {
-	text, err := os.ReadFile(private)
+	text, err := secret.ReadFile(private)
 	if err != nil {
 		return nil, err
 	}
