@@ -14,13 +14,18 @@ import (
 // statement_timeout, or somebody canceled it.
 const pgCanceled = "57014"
 
+// pgTransactionTimeout is the SQLSTATE of a transaction that took longer than
+// transaction_timeout, which PostgreSQL 17 has.
+const pgTransactionTimeout = "25P04"
+
 // tooSlow reports whether a transaction was given up in the middle of its events because
 // it took too long: a statement of it by the server, or all of it with the attempt's time.
 func tooSlow(ctx context.Context, err error) bool {
 	if hangs(err) {
 		return false
 	}
-	return pgCode(err) == pgCanceled || errors.Is(ctx.Err(), context.DeadlineExceeded)
+	code := pgCode(err)
+	return code == pgCanceled || code == pgTransactionTimeout || errors.Is(ctx.Err(), context.DeadlineExceeded)
 }
 
 // runSlow finds out whether it is the database that is slow, after a transaction over
