@@ -51,6 +51,8 @@ type App struct {
 	// closed when they were seen to.
 	deployment *streams.Deployment
 	identified chan struct{}
+	// waits is why the groups do not run yet; nil when they do.
+	waits atomic.Pointer[error]
 	// durability watches whether the server keeps what is promised.
 	durability *streams.Watch
 	embedded   bool
