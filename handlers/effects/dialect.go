@@ -99,15 +99,15 @@ func sqliteDSN(path string, busy time.Duration, readOnly bool) string {
 
 // openPostgres opens the pool. It connects when the first connection is asked
 // for, so that a database that is down does not keep the process from starting.
-func openPostgres(o Options, log *slog.Logger) (*sql.DB, error) {
+func openPostgres(o Options, log *slog.Logger) (*sql.DB, *pooled, error) {
 	dsn, err := o.Postgres.Read()
 	if err != nil {
-		return nil, fmt.Errorf("effects: postgres: %w", err)
+		return nil, nil, fmt.Errorf("effects: postgres: %w", err)
 	}
 	cfg, err := pgx.ParseConfig(dsn.Value.Reveal())
 	if err != nil {
 		// The parser's own text repeats parts of the DSN.
-		return nil, fmt.Errorf("%w (%s)", ErrDSN, dsn.Name)
+		return nil, nil, fmt.Errorf("%w (%s)", ErrDSN, dsn.Name)
 	}
 	if _, ok := cfg.RuntimeParams["application_name"]; !ok {
 		cfg.RuntimeParams["application_name"] = "paybell"
@@ -132,7 +132,7 @@ func openPostgres(o Options, log *slog.Logger) (*sql.DB, error) {
 	db.SetMaxOpenConns(o.MaxConnections)
 	db.SetMaxIdleConns(o.MaxConnections)
 	db.SetConnMaxIdleTime(o.IdleTimeout)
-	return db, nil
+	return db, p, nil
 }
 
 // setDefault sets a start-up parameter that the DSN leaves out. It goes before what is set

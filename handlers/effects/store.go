@@ -33,6 +33,7 @@ type Store struct {
 	log     *slog.Logger
 	now     func() time.Time
 	metrics *metrics
+	pooled  *pooled // nil on SQLite
 	// refused is why the schema is not one to write to, as of the last CheckMigrated.
 	refused atomic.Pointer[error]
 }
@@ -55,7 +56,7 @@ func Open(ctx context.Context, o Options, d Deps) (*Store, error) {
 		s.write, s.read, err = openSQLite(o)
 	} else {
 		s.dialect = Postgres
-		s.write, err = openPostgres(o, s.log)
+		s.write, s.pooled, err = openPostgres(o, s.log)
 		s.read = s.write
 	}
 	if err != nil {
