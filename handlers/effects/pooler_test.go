@@ -44,9 +44,30 @@ func left(t *testing.T, c *pgx.Conn, query string) (n int) {
 func TestPgBouncerInTransactionMode(t *testing.T) {
 	pooler := behindPgBouncer(t)
 	o := pooler.Options(t)
-	effectstest.Open(t, o, effects.Deps{}) // Migrates through the pooler.
+	if s := effectstest.Open(t, o, effects.Deps{}); !effects.Shared(s) { // It has migrated through the pooler.
+		t.Error("the pooler is not recognised")
+	}
 	direct := pooler.Direct(t)
 	defer direct.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // The server is stopped anyway.
+	// clean looks at what the next client of a session finds in it.
+	clean := func() {
+		t.Helper()
+		next, err := pgx.Connect(t.Context(), pooler.DSN()+"&default_query_exec_mode=simple_protocol")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer next.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // As above.
+		for what, query := range map[string]string{
+			"prepared statements": `SELECT count(*)::int FROM pg_prepared_statements`,
+			"session settings":    `SELECT count(*)::int FROM pg_settings WHERE source = 'session' AND name IN ('enable_seqscan', 'idle_in_transaction_session_timeout')`,
+			"session locks":       `SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory'`,
+		} {
+			if n := left(t, next, query); n != 0 {
+				t.Errorf("%d %s are left in a session", n, what)
+			}
+		}
+	}
+	clean()
 
 	const perStore, size = 400, 8
 	var away, charged atomic.Int64
@@ -92,6 +113,7 @@ func TestPgBouncerInTransactionMode(t *testing.T) {
 		}
 	}
 	<-half
+	clean()
 	pooler.Kill()
 	effectstest.Eventually(t, "nobody gets through", func() bool { return away.Load() > 0 })
 	pooler.Start(t)
@@ -107,21 +129,7 @@ func TestPgBouncerInTransactionMode(t *testing.T) {
 			t.Errorf("%s: %d, want %d", what, n, 2*perStore)
 		}
 	}
-	// The next client of a session sees what was left in it.
-	next, err := pgx.Connect(t.Context(), pooler.DSN()+"&default_query_exec_mode=simple_protocol")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer next.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // As above.
-	for what, query := range map[string]string{
-		"prepared statements": `SELECT count(*)::int FROM pg_prepared_statements`,
-		"session settings":    `SELECT count(*)::int FROM pg_settings WHERE source = 'session' AND name IN ('enable_seqscan', 'idle_in_transaction_session_timeout')`,
-		"session locks":       `SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory'`,
-	} {
-		if n := left(t, next, query); n != 0 {
-			t.Errorf("%d %s are left in a session", n, what)
-		}
-	}
+	clean()
 }
 
 // TestPoolerThatIsNotRecognised hands a store another client's session: its prepared
