@@ -11,6 +11,9 @@ import (
 	"modernc.org/sqlite"
 )
 
+// MigrationsLock is the advisory lock of migrating processes.
+const MigrationsLock = migrationsLock
+
 // Shared reports whether a store takes the sessions of its database for shared.
 func Shared(s *Store) bool { return s.pooled.shared.Load() }
 

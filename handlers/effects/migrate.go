@@ -2,6 +2,7 @@ package effects
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
@@ -71,34 +72,62 @@ func (s *Store) Migrate(ctx context.Context) (out []Migration, err error) {
 	}
 }
 
-// lockTimeout bounds the wait for another process that migrates.
-const lockTimeout = 5 * time.Minute
+// lockTimeout bounds the wait for another process that migrates, and lockEvery is how often
+// it is looked for.
+const (
+	lockTimeout = 5 * time.Minute
+	lockEvery   = 250 * time.Millisecond
+)
 
 // lockMigrations waits until no other process migrates, and keeps others from it until
 // unlock is called. The lock is a transaction's that stays open for as long, on a connection
-// of its own: one of a session would go astray behind a pooler.
+// of its own: one of a session would go astray behind a pooler. Who waits holds no
+// transaction, which a pooler could have too few sessions for.
 func (s *Store) lockMigrations(ctx context.Context) (unlock func(), err error) {
 	s.write.SetMaxOpenConns(max(s.opts.MaxConnections, 2))
 	restore := func() { s.write.SetMaxOpenConns(s.opts.MaxConnections) }
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		restore()
-		return nil, err
-	}
-	unlock = func() {
-		_ = tx.Rollback() // It has written nothing; where the connection is gone, the lock is too.
-		restore()
-	}
 	waiting, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
-	if _, err = tx.ExecContext(waiting, `SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0`); err == nil {
-		_, err = tx.ExecContext(waiting, `SELECT pg_advisory_xact_lock($1)`, int64(migrationsLock))
+	t := time.NewTicker(lockEvery)
+	defer t.Stop()
+	for {
+		tx, err := s.tryMigrationsLock(ctx)
+		if err != nil {
+			restore()
+			return nil, err
+		}
+		if tx != nil {
+			return func() {
+				_ = tx.Rollback() // It has written nothing; where the connection is gone, the lock is too.
+				restore()
+			}, nil
+		}
+		select {
+		case <-t.C:
+		case <-waiting.Done():
+			restore()
+			return nil, fmt.Errorf("wait for another process that migrates: %w", context.Cause(waiting))
+		}
 	}
+}
+
+// tryMigrationsLock returns the transaction that holds the lock, or nil while another
+// process does.
+func (s *Store) tryMigrationsLock(ctx context.Context) (*sql.Tx, error) {
+	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
-		unlock()
 		return nil, err
 	}
-	return unlock, nil
+	var locked bool
+	_, err = tx.ExecContext(ctx, `SET LOCAL idle_in_transaction_session_timeout = 0`)
+	if err == nil {
+		err = tx.QueryRowContext(ctx, `SELECT pg_try_advisory_xact_lock($1)`, int64(migrationsLock)).Scan(&locked)
+	}
+	if err != nil || !locked {
+		_ = tx.Rollback() // It has written nothing.
+		return nil, err
+	}
+	return tx, nil
 }
 
 // inWords is an error of a migration as it is told.

@@ -33,6 +33,7 @@ var refusals = []struct{ code, text, words string }{
 	{"42704", "", wordsParameter},
 	{"08P01", "unsupported startup parameter", wordsPooler},
 	{"08P01", "no such database", wordsDatabase},
+	{"08P01", "bouncer config error", wordsDatabase},
 	{"08P01", "no such user", wordsPassword},
 	{"08P01", "password authentication failed", wordsPassword},
 	{"08P01", "SASL authentication failed", wordsPassword},
@@ -44,13 +45,23 @@ var refusals = []struct{ code, text, words string }{
 // or which one of the database's own it may not have; nil where waiting may help: nobody
 // listens, nothing is answered in time, or the server has no connection left.
 func Misconfigured(err error) error {
-	if errors.Is(err, ErrUnfit) || errors.Is(err, ErrNotDurable) {
+	if errors.Is(err, ErrNotDurable) {
+		return fmt.Errorf("database: %w", ErrNotDurable)
+	}
+	words := refusal(err)
+	if words == "" && !errors.Is(err, ErrUnfit) {
+		return nil
+	}
+	// What it was wrapped in says that the database is away.
+	if connecting, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		err = connecting
+	} else if way, ok := errors.AsType[*wayError](err); ok {
+		err = way.error
+	}
+	if words == "" {
 		return fmt.Errorf("database: %w", err)
 	}
-	if words := refusal(err); words != "" {
-		return fmt.Errorf("database: %s: %w", words, safe(err))
-	}
-	return nil
+	return fmt.Errorf("database: %s: %w", words, safe(err))
 }
 
 // refusal are the words for an error that tells by itself which setting is wrong.

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -168,6 +169,16 @@ func (s *Server) Stop() {
 // DSN names a database of the server.
 func (s *Server) DSN(database string) string {
 	return fmt.Sprintf("postgres://paybell@127.0.0.1:%d/%s?sslmode=disable", s.port, database)
+}
+
+// Admit restarts the server with other lines of pg_hba.conf.
+func (s *Server) Admit(tb testing.TB, lines ...string) {
+	tb.Helper()
+	if err := os.WriteFile(filepath.Join(s.data(), "pg_hba.conf"), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		tb.Fatalf("write pg_hba.conf: %v", err)
+	}
+	s.Kill()
+	s.Start(tb)
 }
 
 // Database makes a new, empty database and returns the options to open it.
