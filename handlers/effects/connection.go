@@ -91,7 +91,7 @@ func (p *pooled) mode(_ context.Context, cfg *pgx.ConnConfig) error {
 // their indexes even where one was small when a plan was made. The plan is kept, and the
 // table grows. They are not sent at the start of the connection: poolers refuse start-up
 // parameters that they do not know.
-const pgPrepare = `SELECT pg_backend_pid(), current_setting('server_version_num')::bigint, current_setting('synchronous_commit'), current_setting('array_nulls'),
+const pgPrepare = `SELECT pg_backend_pid(), current_setting('server_version_num')::bigint, current_setting('synchronous_commit'), current_setting('array_nulls'), current_setting('bytea_output'),
 	CASE pg_backend_pid() WHEN $1::bigint THEN set_config('idle_in_transaction_session_timeout', $2, false) END,
 	CASE pg_backend_pid() WHEN $1::bigint THEN set_config('enable_seqscan', 'off', false) END`
 
@@ -129,8 +129,8 @@ func (p *pooled) look(ctx context.Context, c *pgx.Conn) error {
 		mode = configured
 	}
 	var pid, version int64
-	var durable, nulls string
-	if err := c.QueryRow(ctx, pgPrepare, mode, own, p.stall).Scan(&pid, &version, &durable, &nulls, nil, nil); err != nil {
+	var durable, nulls, bytea string
+	if err := c.QueryRow(ctx, pgPrepare, mode, own, p.stall).Scan(&pid, &version, &durable, &nulls, &bytea, nil, nil); err != nil {
 		return &wayError{fmt.Errorf("effects: prepare a connection: %w", err)}
 	}
 	switch {
@@ -138,6 +138,8 @@ func (p *pooled) look(ctx context.Context, c *pgx.Conn) error {
 		return &wayError{fmt.Errorf("%w: the server is PostgreSQL %d, and 13 is the oldest that is supported", ErrUnfit, version/10000)}
 	case nulls != "on":
 		return &wayError{fmt.Errorf("%w: array_nulls is %s and not on: what is not known would be kept as a text", ErrUnfit, nulls)}
+	case bytea != "hex" && (configured == pgx.QueryExecModeExec || configured == pgx.QueryExecModeSimpleProtocol):
+		return &wayError{fmt.Errorf("%w: bytea_output is %s and not hex, which the mode in the DSN cannot read: take default_query_exec_mode out of it", ErrUnfit, bytea)}
 	case strings.EqualFold(durable, "off"):
 		return ErrNotDurable
 	case pid == given:

@@ -21,14 +21,6 @@ import (
 	"github.com/paybell/paybell/workers"
 )
 
-// behindPgBouncer starts a server with a PgBouncer in front of it.
-func behindPgBouncer(t *testing.T, settings ...string) *effectstest.Pooler {
-	t.Helper()
-	server := effectstest.StartPostgres(t)
-	t.Cleanup(server.Stop)
-	return effectstest.StartPgBouncer(t, server, settings...)
-}
-
 // left reads one number from the database behind a pooler, without it.
 func left(t *testing.T, c *pgx.Conn, query string) (n int) {
 	t.Helper()
@@ -42,7 +34,7 @@ func left(t *testing.T, c *pgx.Conn, query string) (n int) {
 // through a pooler with two sessions, which is restarted meanwhile. Every effect is there
 // once, nobody is charged, and no session keeps what a transaction did in it.
 func TestPgBouncerInTransactionMode(t *testing.T) {
-	pooler := behindPgBouncer(t)
+	pooler := effectstest.PgBouncer(t)
 	o := pooler.Options(t)
 	if s := effectstest.Open(t, o, effects.Deps{}); !effects.Shared(s) { // It has migrated through the pooler.
 		t.Error("the pooler is not recognised")
@@ -208,7 +200,7 @@ func TestDirectConnectionKeepsItsStatements(t *testing.T) {
 // or the server behind the pooler is gone. Groups pause and go on by themselves.
 func TestBusyPoolerChargesNobody(t *testing.T) {
 	t.Run("no session is free", func(t *testing.T) {
-		pooler := behindPgBouncer(t, "default_pool_size=1", "query_wait_timeout=1")
+		pooler := effectstest.PgBouncer(t, "default_pool_size=1", "query_wait_timeout=1")
 		direct := pooler.Direct(t)
 		defer direct.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // The server is stopped anyway.
 		migrateWithout(t, pooler)
@@ -228,7 +220,7 @@ func TestBusyPoolerChargesNobody(t *testing.T) {
 		})
 	})
 	t.Run("no connection is taken", func(t *testing.T) {
-		pooler := behindPgBouncer(t, "max_client_conn=1")
+		pooler := effectstest.PgBouncer(t, "max_client_conn=1")
 		migrateWithout(t, pooler)
 		h := openPooled(t, pooler).Handler("g", applied)
 		hog, err := pgx.Connect(t.Context(), pooler.DSN())
@@ -251,7 +243,9 @@ func TestBusyPoolerChargesNobody(t *testing.T) {
 		pausesAndGoesOn(t, h, "", func() { server.Start(t) })
 	})
 	t.Run("the server has no connection left", func(t *testing.T) {
-		pooler := behindPgBouncer(t, "query_wait_timeout=2")
+		server := effectstest.StartPostgres(t)
+		t.Cleanup(server.Stop)
+		pooler := effectstest.StartPgBouncer(t, server, "query_wait_timeout=2")
 		migrateWithout(t, pooler)
 		direct := pooler.Direct(t)
 		defer direct.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // As above.

@@ -37,6 +37,7 @@ func TestUnfitDatabaseIsRefused(t *testing.T) {
 		"standard_conforming_strings": {"", "standard_conforming_strings=off", "standard_conforming_strings is off"},
 		"DateStyle":                   {"", "DateStyle=German", "DateStyle is German"},
 		"array_nulls":                 {"", "array_nulls=off", "array_nulls is off"},
+		"bytea_output":                {"", "bytea_output=escape&default_query_exec_mode=exec", "bytea_output is escape"},
 		"synchronous_commit":          {"", "synchronous_commit=off", "synchronous_commit is off"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -65,7 +66,7 @@ func TestSettingsOfTheDatabaseChangeNothing(t *testing.T) {
 			odd := effectstest.Open(t, o, effects.Deps{})
 			for setting, value := range map[string]string{
 				"client_encoding": "LATIN1", "standard_conforming_strings": "off", "datestyle": "German", "timezone": "Asia/Shanghai",
-				"bytea_output": "escape", "default_transaction_isolation": "serializable", "intervalstyle": "sql_standard",
+				"default_transaction_isolation": "serializable", "intervalstyle": "sql_standard",
 				"extra_float_digits": "-10",
 			} {
 				err := odd.Update(t.Context(), func(ctx context.Context, tx *effects.Tx) error {
@@ -76,7 +77,11 @@ func TestSettingsOfTheDatabaseChangeNothing(t *testing.T) {
 					t.Fatalf("%s: %v", setting, err)
 				}
 			}
-			s := openWith(t, o, "default_query_exec_mode="+mode)
+			parameters := "default_query_exec_mode=" + mode
+			if mode != "exec" && mode != "simple_protocol" { // those refuse it
+				parameters += "&bytea_output=escape"
+			}
+			s := openWith(t, o, parameters)
 			const order = `订单 "A\1" NULL`
 			received := time.Date(2026, 7, 1, 3, 4, 5, 678e6, time.UTC)
 			for _, group := range handlers.Names() {
@@ -237,7 +242,7 @@ func TestFirstConnectionThatCanNeverBeMade(t *testing.T) {
 // TestMigrationsThroughPgBouncerWaitForEachOther: as many processes migrate at once as the
 // pooler has sessions, and one that has a session's lock, as older builds take it.
 func TestMigrationsThroughPgBouncerWaitForEachOther(t *testing.T) {
-	pooler := behindPgBouncer(t)
+	pooler := effectstest.PgBouncer(t)
 	older := pooler.Direct(t)
 	if _, err := older.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, int64(effects.MigrationsLock)); err != nil {
 		t.Fatal(err)
@@ -291,7 +296,7 @@ func TestMigrateSaysInWords(t *testing.T) {
 		}
 	})
 	t.Run("a pooler with one session", func(t *testing.T) {
-		pooler := behindPgBouncer(t, "default_pool_size=1", "query_wait_timeout=1")
+		pooler := effectstest.PgBouncer(t, "default_pool_size=1", "query_wait_timeout=1")
 		if _, err := openPooled(t, pooler).Migrate(t.Context()); err == nil || !strings.Contains(err.Error(), "needs two at the same time") {
 			t.Errorf("migrate = %v", err)
 		}
