@@ -71,7 +71,7 @@ func Open(ctx context.Context, o Options, d Deps) (*Store, error) {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
-	if s.metrics, err = newMetrics(d.Registerer, s.write); err != nil {
+	if s.metrics, err = newMetrics(d.Registerer, s.write, s.pooled); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
