@@ -68,10 +68,10 @@ func TestDatabaseThatTurnsOutNotToBeMigratedKeepsTheDoorOpen(t *testing.T) {
 	r := onPostgres(t, o)
 	r.keeps("A1")
 	server.Start(t)
-	streamstest.Eventually(t, "the groups say that the database is not migrated", func() bool { return r.pausedFor("not migrated") })
+	effectstest.Eventually(t, "the groups say that the database is not migrated", func() bool { return r.pausedFor("not migrated") })
 	r.keeps("A2")
 	effectstest.Open(t, o, effects.Deps{}) // migrates
-	streamstest.Eventually(t, "both orders are paid", func() bool { return r.order("A1") != nil && r.order("A2") != nil })
+	effectstest.Eventually(t, "both orders are paid", func() bool { return r.order("A1") != nil && r.order("A2") != nil })
 }
 
 // TestSchemaThatBecomesNewerPausesTheGroups: somebody migrates the database by a build that
@@ -81,7 +81,7 @@ func TestSchemaThatBecomesNewerPausesTheGroups(t *testing.T) {
 	store := effectstest.Open(t, o, effects.Deps{})
 	r := onPostgres(t, o)
 	r.keeps("A1")
-	streamstest.Eventually(t, "an order is paid", func() bool { return r.order("A1") != nil })
+	effectstest.Eventually(t, "an order is paid", func() bool { return r.order("A1") != nil })
 	oldest := func(schema int) {
 		t.Helper()
 		err := store.Update(t.Context(), func(ctx context.Context, tx *effects.Tx) error {
@@ -94,12 +94,12 @@ func TestSchemaThatBecomesNewerPausesTheGroups(t *testing.T) {
 	}
 	oldest(9999)
 	r.keeps("A2")
-	streamstest.Eventually(t, "the groups take nothing and say why", func() bool {
+	effectstest.Eventually(t, "the groups take nothing and say why", func() bool {
 		r.keeps("A3")
 		return r.pausedFor("newer than this build")
 	})
 	oldest(0)
-	streamstest.Eventually(t, "all orders are paid", func() bool { return r.order("A2") != nil && r.order("A3") != nil })
+	effectstest.Eventually(t, "all orders are paid", func() bool { return r.order("A2") != nil && r.order("A3") != nil })
 	if groups := r.status().Streams.Groups; slices.ContainsFunc(groups, func(g streams.GroupStats) bool { return g.Dead > 0 }) {
 		t.Errorf("dead letters: %+v", groups)
 	}
