@@ -56,7 +56,7 @@ func TestG4PgBouncerBetween(t *testing.T) {
 	pooler.Kill()
 	until(orders * 5 / 8) // the door does not need a database
 	second.kill()
-	second = worker() // nor does the start of a worker
+	worker() // nor does the start of a worker
 	pooler.Start(t)
 	senders.Wait()
 

@@ -91,7 +91,10 @@ func (p *pooled) mode(_ context.Context, cfg *pgx.ConnConfig) error {
 // their indexes even where one was small when a plan was made. The plan is kept, and the
 // table grows. They are not sent at the start of the connection: poolers refuse start-up
 // parameters that they do not know.
-const pgPrepare = `SELECT pg_backend_pid(), current_setting('server_version_num')::bigint, current_setting('synchronous_commit'), current_setting('array_nulls'), current_setting('bytea_output'),
+// What another program has left in a session that is shared is not asked for, see pgLocal.
+const pgPrepare = `SELECT pg_backend_pid(), current_setting('server_version_num')::bigint,
+	CASE pg_backend_pid() WHEN $1::bigint THEN current_setting('synchronous_commit') ELSE (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit') END,
+	current_setting('array_nulls'), current_setting('bytea_output'),
 	CASE pg_backend_pid() WHEN $1::bigint THEN set_config('idle_in_transaction_session_timeout', $2, false) END,
 	CASE pg_backend_pid() WHEN $1::bigint THEN set_config('enable_seqscan', 'off', false) END`
 

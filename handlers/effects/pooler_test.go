@@ -124,6 +124,34 @@ func TestPgBouncerInTransactionMode(t *testing.T) {
 	clean()
 }
 
+// TestWhatOthersLeaveInASession: another program's settings stay in the only session there
+// is. They do not reach the transactions of effects, and paybell's do not reach it.
+func TestWhatOthersLeaveInASession(t *testing.T) {
+	pooler := effectstest.PgBouncer(t, "default_pool_size=1")
+	migrateWithout(t, pooler)
+	other, err := pgx.Connect(t.Context(), pooler.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // The pooler is stopped anyway.
+	const settings = `SELECT current_setting('synchronous_commit') || ' ' || current_setting('enable_seqscan') || ' ' ||
+		current_setting('idle_in_transaction_session_timeout') || ' ' || current_setting('transaction_isolation')`
+	if _, err := other.Exec(t.Context(), `SET synchronous_commit = off; SET default_transaction_isolation = serializable; SET idle_in_transaction_session_timeout = 7000`); err != nil {
+		t.Fatal(err)
+	}
+	var inside string
+	out := openPooled(t, pooler).Handler("g", func(ctx context.Context, tx *effects.Tx, _ []workers.Delivery) error {
+		return tx.Query(ctx, scanner(&inside), settings)
+	}).HandleBatch(t.Context(), effectstest.Deliveries("g", effectstest.Event(1, event.PaymentSucceeded, "A1", "r1", effectstest.CNY(1))))
+	if want := "on off 15s read committed"; out[0] != nil || inside != want {
+		t.Errorf("outcome %v, settings of the transaction %q, want %q", out[0], inside, want)
+	}
+	var outside string
+	if err := other.QueryRow(t.Context(), settings, pgx.QueryExecModeSimpleProtocol).Scan(&outside); err != nil || outside != "off on 7s serializable" {
+		t.Errorf("the other's settings are %q (%v)", outside, err)
+	}
+}
+
 // TestPoolerThatIsNotRecognised hands a store another client's session: its prepared
 // statements are there already, and those it has prepared are not. It goes over to
 // statements without names by itself, and charges nobody.

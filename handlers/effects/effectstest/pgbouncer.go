@@ -79,7 +79,7 @@ func (p *Pooler) run(ctx context.Context) error {
 	text := fmt.Sprintf("[databases]\n%s = host=127.0.0.1 port=%d user=%s\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=%d\nunix_socket_dir=\n%s\n",
 		p.database, p.server.port, p.user, p.port, strings.Join(p.settings, "\n"))
 	ini := filepath.Join(p.dir, "pgbouncer.ini")
-	if err := os.WriteFile(ini, []byte(text), 0o644); err != nil { //nolint:gosec // The user of the server reads it.
+	if err := os.WriteFile(ini, []byte(text), 0o644); err != nil { // The user of the server reads it.
 		return err
 	}
 	c := exec.CommandContext(ctx, p.bin, ini)
