@@ -90,8 +90,7 @@ func (p *pooled) mode(_ context.Context, cfg *pgx.ConnConfig) error {
 // session is its own: how long a transaction may stand still, and that tables are read by
 // their indexes even where one was small when a plan was made. The plan is kept, and the
 // table grows. They are not sent at the start of the connection: poolers refuse start-up
-// parameters that they do not know.
-// What another program has left in a session that is shared is not asked for, see pgLocal.
+// parameters that they do not know. What another program has left in a session that is shared is not asked for, see pgLocal.
 const pgPrepare = `SELECT pg_backend_pid(), current_setting('server_version_num')::bigint,
 	CASE pg_backend_pid() WHEN $1::bigint THEN current_setting('synchronous_commit') ELSE (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit') END,
 	current_setting('array_nulls'), current_setting('bytea_output'),
@@ -145,11 +144,13 @@ func (p *pooled) look(ctx context.Context, c *pgx.Conn) error {
 		return &wayError{fmt.Errorf("%w: bytea_output is %s and not hex, which the mode in the DSN cannot read: take default_query_exec_mode out of it", ErrUnfit, bytea)}
 	case strings.EqualFold(durable, "off"):
 		return ErrNotDurable
-	case pid == given:
+	case pid != given:
+		p.forget("the server's process id is not the one that the connection was given")
+	}
+	if !p.shared.Load() {
 		return nil
 	}
-	p.forget("the server's process id is not the one that the connection was given")
-	if !k.shared && configured == pgx.QueryExecModeCacheStatement {
+	if configured == pgx.QueryExecModeCacheStatement {
 		return driver.ErrBadConn // The next one is opened in another mode.
 	}
 	k.shared = true
@@ -169,7 +170,10 @@ func fits(status func(name string) string) error {
 		{"standard_conforming_strings", "on", "texts would be read as other ones: take it out of the DSN"},
 		{"DateStyle", "ISO", "times would be read as other ones: take it out of the DSN"},
 	} {
-		if is := status(s.name); is != s.want && !strings.HasPrefix(is, s.want+",") && is != "" {
+		is := status(s.name)
+		// A pooler tells a setting as the DSN spells it, such as utf-8.
+		first, _, _ := strings.Cut(strings.ReplaceAll(is, "-", ""), ",")
+		if is != "" && !strings.EqualFold(first, s.want) {
 			return fmt.Errorf("%w: %s is %s and not %s: %s", ErrUnfit, s.name, is, s.want, s.cure)
 		}
 	}

@@ -152,6 +152,17 @@ func TestWhatOthersLeaveInASession(t *testing.T) {
 	}
 }
 
+// TestSettingsSpelledOtherwise: a pooler repeats what the DSN says.
+func TestSettingsSpelledOtherwise(t *testing.T) {
+	pooler := effectstest.PgBouncer(t)
+	for _, o := range []effects.Options{pooler.Options(t), pooler.DirectOptions(t)} {
+		s := openWith(t, o, "client_encoding=utf-8&datestyle=iso,dmy&standard_conforming_strings=ON")
+		if err := s.Ping(t.Context()); err != nil {
+			t.Errorf("ping = %v", err)
+		}
+	}
+}
+
 // TestPoolerThatIsNotRecognised hands a store another client's session: its prepared
 // statements are there already, and those it has prepared are not. It goes over to
 // statements without names by itself, and charges nobody.

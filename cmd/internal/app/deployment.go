@@ -23,6 +23,11 @@ func (a *App) identify(ctx context.Context, store *effects.Store) error {
 	try := func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
+		if store != nil {
+			if err := checkMigrated(ctx, store); err != nil { // it may have been away when the process started
+				return err
+			}
+		}
 		if a.embedded { // an engine that begins anew each time is nobody's for long
 			return compareAccounts(ctx, a.accounts, store, nil, a.layout)
 		}
@@ -121,10 +126,7 @@ func (a *App) compare(ctx context.Context, store *effects.Store) error {
 	}
 	var owner effects.Ownership
 	if store != nil {
-		err := checkMigrated(ctx, store) // it may have been away when the process started
-		if err != nil {
-			return err
-		}
+		var err error
 		if owner, err = store.Ownership(ctx); err != nil {
 			return err
 		}
