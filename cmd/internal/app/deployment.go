@@ -36,7 +36,10 @@ func (a *App) identify(ctx context.Context, store *effects.Store) error {
 		}
 		return compareAccounts(ctx, a.accounts, store, a.redis, a.layout)
 	}
-	err := try(ctx)
+	err := a.databaseAway // which has just been asked, and may hang
+	if err == nil {
+		err = try(ctx)
+	}
 	if err == nil {
 		close(a.identified)
 		return nil

@@ -29,6 +29,7 @@ func (a *App) openStore(ctx context.Context) (*effects.Store, error) {
 	case errors.Is(err, effects.ErrAway) && effects.Misconfigured(err) == nil:
 		// The door opens all the same, and the groups pause until the database is back.
 		a.log.Error("the database is away", "err", err)
+		a.databaseAway = err
 	case err != nil:
 		return nil, databaseError(err)
 	}
