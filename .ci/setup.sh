@@ -10,6 +10,7 @@ has_redis() { has redis-server && has redis-cli; }
 # Elsewhere than on Debian the system has a store of its own.
 has_certificates() { ! has apt-get || [[ -s /etc/ssl/certs/ca-certificates.crt ]]; }
 has_postgres() { has initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
+has_pgbouncer() { has pgbouncer || [[ -x /usr/sbin/pgbouncer || -x /usr/local/sbin/pgbouncer ]]; }
 # The examples run on the system's Python: a virtual environment may hide its packages.
 has_python_redis() { /usr/bin/python3 -c 'import redis, sqlite3' 2>/dev/null || python3 -c 'import redis, sqlite3' 2>/dev/null; }
 # -race links with a C compiler and the C library's headers.
@@ -31,6 +32,7 @@ check() {
 	need has_cc 'gcc libc6-dev' 'go test -race needs a C compiler'
 	need has_redis 'redis-server' 'streams are tested on real Redis servers, 7.0 or later'
 	need has_postgres 'postgresql' 'effects are tested on PostgreSQL, 13 or later'
+	need has_pgbouncer 'pgbouncer' 'effects are tested behind a pooler'
 	need has_python_redis 'python3 python3-redis' 'the Python subscriber example'
 	need has_node 'nodejs npm' 'the Node subscriber example, Node 18 or later'
 }
@@ -61,7 +63,7 @@ if [[ ${#packages[@]} -gt 0 ]]; then
 		echo "missing on this machine:"
 		printf '%s\n' "${hints[@]}"
 		echo "install with: sudo apt-get install ${packages[*]}"
-		echo "(macOS: brew install redis postgresql@15 python node && python3 -m pip install redis)"
+		echo "(macOS: brew install redis postgresql@15 pgbouncer python node && python3 -m pip install redis)"
 	} >&2
 	exit 1
 fi

@@ -24,7 +24,7 @@ const perRound = 1024
 
 // BenchmarkSettle settles events in batches beside a plain batched upsert of their
 // bodies, which is what the database can do at best. On PostgreSQL every commit is
-// synced, as it always is on SQLite. "all" is the three groups one after another, and
+// synced, as it always is on SQLite; "pgbouncer" is the same behind a pooler. "all" is the three groups one after another, and
 // counts deliveries. Run it with -benchtime=20x or so: an iteration is 1,024 events.
 func BenchmarkSettle(b *testing.B) {
 	b.Run("sqlite", func(b *testing.B) { settleAll(b, effectstest.SQLite, nil) })
@@ -32,6 +32,11 @@ func BenchmarkSettle(b *testing.B) {
 		server := effectstest.StartPostgres(b, "fsync=on", "full_page_writes=on")
 		b.Cleanup(server.Stop)
 		settleAll(b, server.Database, server)
+	})
+	b.Run("pgbouncer", func(b *testing.B) {
+		server := effectstest.StartPostgres(b, "fsync=on", "full_page_writes=on")
+		b.Cleanup(server.Stop)
+		settleAll(b, func(tb testing.TB) effects.Options { return effectstest.StartPgBouncer(tb, server).Options(tb) }, server)
 	})
 }
 

@@ -18,6 +18,9 @@ type migrateCmd struct{}
 func (migrateCmd) Run(ctx context.Context, g *globals) error {
 	return withStore(ctx, g, func(_ *configs.Config, store *effects.Store) error {
 		applied, err := store.Migrate(ctx)
+		if wrong := effects.Misconfigured(err); wrong != nil {
+			return badConfig(wrong)
+		}
 		if err != nil {
 			return err
 		}

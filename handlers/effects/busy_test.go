@@ -50,15 +50,23 @@ func TestTableThatIsLockedChargesNobody(t *testing.T) {
 	for name, c := range map[string]struct {
 		set     string
 		timeout time.Duration
+		pooler  []string
 	}{
-		"statement_timeout of the database": {"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 400', current_database()); END $$", 10 * time.Second},
-		"statement_timeout of the role":     {"DROP ROLE IF EXISTS cashier; CREATE ROLE cashier SUPERUSER LOGIN; ALTER ROLE cashier SET statement_timeout = 400", 10 * time.Second},
-		"the attempt's deadline":            {"SELECT 1", time.Second},
+		"statement_timeout of the database":       {"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 400', current_database()); END $$", 10 * time.Second, nil},
+		"statement_timeout of the role":           {"DROP ROLE IF EXISTS cashier; CREATE ROLE cashier SUPERUSER LOGIN; ALTER ROLE cashier SET statement_timeout = 400", 10 * time.Second, nil},
+		"the attempt's deadline":                  {"SELECT 1", time.Second, nil},
+		"the attempt's deadline behind PgBouncer": {"SELECT 1", time.Second, []string{"default_pool_size=2"}},
+		"query_wait_timeout of PgBouncer":         {"SELECT 1", 10 * time.Second, []string{"default_pool_size=2", "query_wait_timeout=1", "query_timeout=2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := effectstest.Postgres(t)
-			effectstest.Open(t, o, effects.Deps{})
-			dsn, err := os.ReadFile(o.Postgres.File)
+			server := o
+			if c.pooler != nil {
+				pooler := effectstest.PgBouncer(t, c.pooler...)
+				o, server = pooler.Options(t), pooler.DirectOptions(t)
+			}
+			effectstest.Open(t, server, effects.Deps{})
+			dsn, err := os.ReadFile(server.Postgres.File)
 			if err != nil {
 				t.Fatal(err)
 			}

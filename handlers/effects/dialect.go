@@ -3,14 +3,13 @@ package effects
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -60,6 +59,26 @@ func openSQLite(o Options) (write, read *sql.DB, err error) {
 	return write, read, nil
 }
 
+// fitsSQLite returns an ErrUnfit where a text would not be kept as it is, or a commit would
+// not outlive a power cut. An encoding is a file's for ever, and a file system may refuse
+// the mode that the connection asks for.
+func (s *Store) fitsSQLite(ctx context.Context) error {
+	for _, pragma := range []struct{ name, want, cure string }{
+		{"encoding", "UTF-8", "texts would not be kept as they are: name another file"},
+		{"journal_mode", "wal", "a commit may not outlive a power cut: keep the file on a local disk"},
+		{"synchronous", "2", "a commit may not outlive a power cut"},
+	} {
+		var is string
+		if err := s.write.QueryRowContext(ctx, "PRAGMA "+pragma.name).Scan(&is); err != nil {
+			return fmt.Errorf("effects: look at the SQLite file: %w", err)
+		}
+		if is != pragma.want {
+			return fmt.Errorf("%w: %s of the SQLite file is %s and not %s: %s", ErrUnfit, pragma.name, is, pragma.want, pragma.cure)
+		}
+	}
+	return nil
+}
+
 // sqliteDSN words the connection. In WAL mode synchronous=FULL syncs the log at
 // every commit; with NORMAL a power cut could take back the last commits after
 // their entries were settled, and lose their effects (G4). One sync a batch is
@@ -80,84 +99,49 @@ func sqliteDSN(path string, busy time.Duration, readOnly bool) string {
 
 // openPostgres opens the pool. It connects when the first connection is asked
 // for, so that a database that is down does not keep the process from starting.
-func openPostgres(o Options) (*sql.DB, error) {
+func openPostgres(o Options, log *slog.Logger) (*sql.DB, *pooled, error) {
 	dsn, err := o.Postgres.Read()
 	if err != nil {
-		return nil, fmt.Errorf("effects: postgres: %w", err)
+		return nil, nil, fmt.Errorf("effects: postgres: %w", err)
 	}
 	cfg, err := pgx.ParseConfig(dsn.Value.Reveal())
 	if err != nil {
 		// The parser's own text repeats parts of the DSN.
-		return nil, fmt.Errorf("%w (%s)", ErrDSN, dsn.Name)
+		return nil, nil, fmt.Errorf("%w (%s)", ErrDSN, dsn.Name)
 	}
 	if _, ok := cfg.RuntimeParams["application_name"]; !ok {
 		cfg.RuntimeParams["application_name"] = "paybell"
 	}
-	var g generation
+	setDefault(cfg.RuntimeParams, "client_encoding", "UTF8")
+	setDefault(cfg.RuntimeParams, "standard_conforming_strings", "on")
+	setDefault(cfg.RuntimeParams, "datestyle", "ISO, MDY")
+	setDefault(cfg.RuntimeParams, "timezone", "UTC")
+	p := &pooled{log: log, stall: strconv.FormatInt(o.StallTimeout.Milliseconds(), 10)}
 	closeFatal := cfg.OnPgError
 	cfg.OnPgError = func(c *pgconn.PgConn, err *pgconn.PgError) bool {
-		if err.Code == pgReadOnly {
-			g.end(c)
+		switch {
+		case err.Code == pgReadOnly:
+			p.end(c)
+		case lostStatement(err.Code):
+			p.forget("a prepared statement was not the connection's own")
+			p.end(c)
 		}
 		return closeFatal(c, err)
 	}
-	db := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(g.prepare(o.StallTimeout)), stdlib.OptionResetSession(g.check))
+	db := stdlib.OpenDB(*cfg, stdlib.OptionBeforeConnect(p.mode), stdlib.OptionAfterConnect(p.prepare), stdlib.OptionResetSession(p.check))
 	db.SetMaxOpenConns(o.MaxConnections)
 	db.SetMaxIdleConns(o.MaxConnections)
 	db.SetConnMaxIdleTime(o.IdleTimeout)
-	return db, nil
+	return db, p, nil
 }
 
-// generation numbers connections by the refused write that they were opened after. A
-// connection to what was the writer before a failover refuses every write for as long
-// as it lives, so the first refusal takes all those out of use that are as old.
-type generation struct{ now atomic.Int64 }
-
-// generationKey is where a connection keeps its generation.
-const generationKey = "paybell_generation"
-
-// end is told that a connection refused to write. What another one of the same
-// generation has told before is no news.
-func (g *generation) end(c *pgconn.PgConn) {
-	if born, ok := c.CustomData()[generationKey].(int64); ok {
-		g.now.CompareAndSwap(born, born+1)
-	}
-}
-
-// check discards an idle connection of an earlier generation; the next one is opened
-// to wherever the DSN leads now.
-func (g *generation) check(_ context.Context, c *pgx.Conn) error {
-	if c.PgConn().CustomData()[generationKey] != g.now.Load() {
-		return driver.ErrBadConn
-	}
-	return nil
-}
-
-// prepare looks at each new connection, because a failover or a changed role may
-// bring other settings than the process started with, and bounds how long a
-// transaction of it may stand still. Tables are read by their indexes even where one
-// was small when the plan was made: the plan is kept, and the table grows. The settings
-// are not sent at the start of the connection: poolers refuse start-up parameters they
-// do not know.
-func (g *generation) prepare(stall time.Duration) func(context.Context, *pgx.Conn) error {
-	timeout := strconv.FormatInt(stall.Milliseconds(), 10)
-	return func(ctx context.Context, c *pgx.Conn) error {
-		c.PgConn().CustomData()[generationKey] = g.now.Load()
-		// A mode without prepared statements, set in the DSN for a pooler, asks Go for types.
-		c.TypeMap().RegisterDefaultPgType(pgTexts{}, "_text")
-		var durable string
-		err := c.QueryRow(ctx, `SELECT current_setting('synchronous_commit'),
-			set_config('idle_in_transaction_session_timeout', $1, false),
-			set_config('enable_seqscan', 'off', false)`, timeout).Scan(&durable, nil, nil)
-		switch {
-		case err != nil:
-			err = &wayError{fmt.Errorf("effects: prepare a connection: %w", err)}
-		case strings.EqualFold(durable, "off"):
-			err = ErrNotDurable
-		default:
-			return nil
+// setDefault sets a start-up parameter that the DSN leaves out. It goes before what is set
+// for the role or the database, and poolers know these: they restore them for each client.
+func setDefault(params map[string]string, name, value string) {
+	for known := range params {
+		if strings.EqualFold(known, name) {
+			return
 		}
-		_ = c.Close(ctx) // The driver forgets a connection that is refused here, and the socket is closed in any case.
-		return err
 	}
+	params[name] = value
 }

@@ -23,6 +23,9 @@ var (
 	ErrStaleOwner = fmt.Errorf("effects: a newer owner holds the partition: %w", workers.ErrReplaced)
 	// ErrNotDurable: the PostgreSQL session answers a commit before it is on disk.
 	ErrNotDurable = errors.New("effects: synchronous_commit is off: a crash of the database would lose settled effects")
+	// ErrUnfit: a setting of the database is one under which text, time or a commit would
+	// mean something else than what is stored.
+	ErrUnfit = errors.New("effects: the database cannot be used as it is set")
 	// ErrDSN: the PostgreSQL DSN cannot be read. Its text is not repeated, it holds a password.
 	ErrDSN = errors.New("effects: the PostgreSQL DSN cannot be parsed")
 	// ErrNotMigrated: the schema is older than this build; paybell migrate brings it
@@ -133,6 +136,8 @@ func passing(err error) string {
 		return "deadlock"
 	case "55P03":
 		return "lock"
+	case "42P05", "26000": // see lostStatement
+		return "statement"
 	}
 	switch sqliteCode(err) {
 	case sqliteBusy, sqliteLocked:
@@ -178,6 +183,7 @@ var generalCodes = [...]string{
 	"08", // Connection exceptions.
 	pgReadOnly,
 	"25P03", // The transaction stood still too long (Options.StallTimeout).
+	"25P04", // The transaction took longer than transaction_timeout (see tooSlow).
 	"28",    // Invalid authorization.
 	"3D",    // No such database.
 	"42501", // Insufficient privilege.

@@ -2,12 +2,26 @@ package effects
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"database/sql/driver"
+	"encoding/hex"
 	"sync/atomic"
 
 	"modernc.org/sqlite"
 )
+
+// MigrationsLock is the advisory lock of migrating processes.
+const MigrationsLock = migrationsLock
+
+// Shared reports whether a store takes the sessions of its database for shared.
+func Shared(s *Store) bool { return s.pooled.shared.Load() }
+
+// StatementName is the name that the driver gives to a statement.
+func StatementName(query string) string {
+	digest := sha256.Sum256([]byte(query))
+	return "stmtcache_" + hex.EncodeToString(digest[:24])
+}
 
 // SQLiteTraffic counts what is run on a SQLite file.
 type SQLiteTraffic struct{ Transactions, Statements, Parsed atomic.Int64 }

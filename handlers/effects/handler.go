@@ -60,6 +60,11 @@ type batch struct {
 func (h *Handler) HandleBatch(ctx context.Context, ds []workers.Delivery) []error {
 	done := h.store.metrics.observe(h.group)
 	b := &batch{ds: ds, facts: make([]string, len(ds)), out: make([]error, len(ds))}
+	if refused := h.store.refused.Load(); refused != nil {
+		b.failAll(b.orders(), workers.Unavailable(*refused))
+		done(b.out)
+		return b.out
+	}
 	for i := range ds {
 		b.facts[i] = ds[i].Event.Facts().String()
 	}

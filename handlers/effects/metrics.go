@@ -18,7 +18,7 @@ type metrics struct {
 	retries    *prometheus.CounterVec
 }
 
-func newMetrics(reg prometheus.Registerer, db *sql.DB) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, db *sql.DB, p *pooled) (*metrics, error) {
 	m := &metrics{
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paybell_effects_events_total",
@@ -53,8 +53,17 @@ func newMetrics(reg prometheus.Registerer, db *sql.DB) (*metrics, error) {
 		Name: "paybell_effects_connection_wait_seconds_total",
 		Help: "Time spent waiting for a database connection.",
 	}, func() float64 { return db.Stats().WaitDuration.Seconds() })
+	behind := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "paybell_effects_pooled",
+		Help: "1 when the database is behind a pooler: statements are not prepared by name.",
+	}, func() float64 {
+		if p != nil && p.shared.Load() {
+			return 1
+		}
+		return 0
+	})
 	var errs []error
-	for _, c := range []prometheus.Collector{m.events, m.seconds, m.conflicts, m.isolations, m.retries, inUse, waited} {
+	for _, c := range []prometheus.Collector{m.events, m.seconds, m.conflicts, m.isolations, m.retries, inUse, waited, behind} {
 		errs = append(errs, reg.Register(c))
 	}
 	if err := errors.Join(errs...); err != nil {

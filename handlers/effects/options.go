@@ -15,7 +15,8 @@ type Options struct {
 	SQLite string `yaml:"sqlite,omitempty"`
 	// Postgres names where the DSN of a PostgreSQL 13 or later is read from, as a
 	// URL or in key=value form. TLS is asked for in it (sslmode=verify-full), and a
-	// schema of paybell's own where the database is shared (search_path=paybell).
+	// schema of paybell's own where the database is shared (search_path=paybell; behind a
+	// pooler that is set for the role instead).
 	Postgres secret.Source `yaml:"postgres,omitempty"`
 	// MaxConnections bounds the connections to PostgreSQL, which is the number of
 	// batches that commit at the same time. SQLite has one writer, always.

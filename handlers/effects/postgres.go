@@ -69,34 +69,45 @@ func (s *pgSession) pipe(ctx context.Context, sts []statement, commit bool) erro
 	if !s.begun && len(sts) == 0 {
 		return nil // Nothing was said: there is no transaction.
 	}
-	b := &pgx.Batch{}
-	if !s.begun {
-		s.begun = true
-		b.Queue(pgBegin).Query(func(rows pgx.Rows) error {
-			rows.Close()
-			if err := rows.Err(); err != nil {
-				return &wayError{fmt.Errorf("effects: begin: %w", safe(err))}
+	return s.with(func(c *pgx.Conn) error {
+		b := &pgx.Batch{}
+		if !s.begun {
+			s.begun = true
+			b.Queue(pgBegin).Query(begun)
+			if k := known(c.PgConn()); k.shared {
+				b.Queue(pgLocal, k.stall).Query(begun)
 			}
-			return nil
-		})
+		}
+		for i := range sts {
+			sts[i].queue(b)
+		}
+		if commit {
+			b.Queue(pgCommit).Query(committed)
+		}
+		return safe(c.SendBatch(ctx, b).Close())
+	})
+}
+
+// begun reads the answer to what a transaction begins with.
+func begun(rows pgx.Rows) error {
+	rows.Close()
+	if err := rows.Err(); err != nil {
+		return &wayError{fmt.Errorf("effects: begin: %w", safe(err))}
 	}
-	for i := range sts {
-		sts[i].queue(b)
+	return nil
+}
+
+// committed reads the answer to a commit.
+func committed(rows pgx.Rows) error {
+	rows.Close()
+	err := rows.Err()
+	if err == nil && rows.CommandTag().String() != pgCommit {
+		err = errRolledBack
 	}
-	if commit {
-		b.Queue(pgCommit).Query(func(rows pgx.Rows) error {
-			rows.Close()
-			err := rows.Err()
-			if err == nil && rows.CommandTag().String() != pgCommit {
-				err = errRolledBack
-			}
-			if err != nil {
-				return fmt.Errorf("effects: commit: %w", safe(err))
-			}
-			return nil
-		})
+	if err != nil {
+		return fmt.Errorf("effects: commit: %w", safe(err))
 	}
-	return s.with(func(c *pgx.Conn) error { return safe(c.SendBatch(ctx, b).Close()) })
+	return nil
 }
 
 // queue appends the statement to a batch.

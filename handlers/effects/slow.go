@@ -6,13 +6,20 @@ import (
 	"math/rand/v2"
 	"sync"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/paybell/paybell/streams/event"
 	"github.com/paybell/paybell/workers"
 )
 
-// pgCanceled is the SQLSTATE of a statement that was canceled: it took longer than
-// statement_timeout, or somebody canceled it.
-const pgCanceled = "57014"
+// What ends a transaction that takes too long, as SQLSTATE: a statement was canceled because
+// it took longer than statement_timeout or by somebody, or the transaction took longer than
+// transaction_timeout, which PostgreSQL 17 has. PgBouncer says query_timeout in words.
+const (
+	pgCanceled           = "57014"
+	pgTransactionTimeout = "25P04"
+	poolerTimeout        = "query_timeout"
+)
 
 // tooSlow reports whether a transaction was given up in the middle of its events because
 // it took too long: a statement of it by the server, or all of it with the attempt's time.
@@ -20,7 +27,10 @@ func tooSlow(ctx context.Context, err error) bool {
 	if hangs(err) {
 		return false
 	}
-	return pgCode(err) == pgCanceled || errors.Is(ctx.Err(), context.DeadlineExceeded)
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == pgCanceled || pg.Code == pgTransactionTimeout || pg.Message == poolerTimeout) {
+		return true
+	}
+	return errors.Is(ctx.Err(), context.DeadlineExceeded)
 }
 
 // runSlow finds out whether it is the database that is slow, after a transaction over

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,6 +33,9 @@ type Store struct {
 	log     *slog.Logger
 	now     func() time.Time
 	metrics *metrics
+	pooled  *pooled // nil on SQLite
+	// refused is why the schema is not one to write to, as of the last CheckMigrated.
+	refused atomic.Pointer[error]
 }
 
 // Open opens the database without migrating it. A SQLite file is opened at
@@ -52,7 +56,7 @@ func Open(ctx context.Context, o Options, d Deps) (*Store, error) {
 		s.write, s.read, err = openSQLite(o)
 	} else {
 		s.dialect = Postgres
-		s.write, err = openPostgres(o)
+		s.write, s.pooled, err = openPostgres(o, s.log)
 		s.read = s.write
 	}
 	if err != nil {
@@ -63,8 +67,11 @@ func Open(ctx context.Context, o Options, d Deps) (*Store, error) {
 		if err := s.Ping(ctx); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
+		if err := s.fitsSQLite(ctx); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
 	}
-	if s.metrics, err = newMetrics(d.Registerer, s.write); err != nil {
+	if s.metrics, err = newMetrics(d.Registerer, s.write, s.pooled); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil

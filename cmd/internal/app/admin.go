@@ -36,7 +36,7 @@ func (a *App) buildAdmin(ctx context.Context, store *effects.Store) error {
 	}
 	// The parts that these ask are built after the door and before it opens.
 	if a.role.Workers {
-		d.Paused = func() map[string][]string { return a.pool.Paused() }
+		d.Paused = a.paused
 	}
 	if a.role.Gateway {
 		d.Ready = a.ready

@@ -51,6 +51,10 @@ type App struct {
 	// closed when they were seen to.
 	deployment *streams.Deployment
 	identified chan struct{}
+	// databaseAway is why the database could not be asked at the start.
+	databaseAway error
+	// waits is why the groups do not run yet; nil when they do.
+	waits atomic.Pointer[error]
 	// durability watches whether the server keeps what is promised.
 	durability *streams.Watch
 	embedded   bool

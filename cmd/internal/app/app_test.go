@@ -50,6 +50,13 @@ func start(t *testing.T, set ...string) *running {
 	if err := app.AddSandbox(cfg, true); err != nil {
 		t.Fatal(err)
 	}
+	return run(t, cfg)
+}
+
+// run runs gateway and workers of a configuration.
+func run(t *testing.T, cfg *configs.Config) *running {
+	t.Helper()
+	var err error
 	r := &running{t: t, cfg: cfg, out: &bytes.Buffer{}}
 	log := slog.New(slog.NewTextHandler(r.out, nil))
 	if r.app, err = app.New(t.Context(), cfg, app.Role{Gateway: true, Workers: true}, log, "test"); err != nil {

@@ -23,6 +23,11 @@ func (a *App) identify(ctx context.Context, store *effects.Store) error {
 	try := func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
+		if store != nil {
+			if err := checkMigrated(ctx, store); err != nil { // it may have been away when the process started
+				return err
+			}
+		}
 		if a.embedded { // an engine that begins anew each time is nobody's for long
 			return compareAccounts(ctx, a.accounts, store, nil, a.layout)
 		}
@@ -31,7 +36,10 @@ func (a *App) identify(ctx context.Context, store *effects.Store) error {
 		}
 		return compareAccounts(ctx, a.accounts, store, a.redis, a.layout)
 	}
-	err := try(ctx)
+	err := a.databaseAway // which has just been asked, and may hang
+	if err == nil {
+		err = try(ctx)
+	}
 	if err == nil {
 		close(a.identified)
 		return nil
@@ -39,6 +47,7 @@ func (a *App) identify(ctx context.Context, store *effects.Store) error {
 	if mismatch(err) {
 		return &ConfigError{err}
 	}
+	a.waits.Store(&err)
 	a.log.Warn("it is not known yet whether redis, database and journal are of one deployment", "err", err)
 	a.add("deployment", func(ctx context.Context) error { return a.awaitIdentity(ctx, try, err) })
 	return nil
@@ -63,20 +72,37 @@ func (a *App) awaitIdentity(ctx context.Context, try func(context.Context) error
 		}
 		err := try(ctx)
 		if err == nil {
+			a.waits.Store(nil)
 			close(a.identified)
 			<-ctx.Done()
 			return nil
+		}
+		if wrong := effects.Misconfigured(err); wrong != nil {
+			err = wrong
 		}
 		if ctx.Err() != nil || err.Error() == told.Error() {
 			continue
 		}
 		told = err
+		a.waits.Store(&err)
 		if mismatch(err) {
 			a.log.Error("redis, database, journal and configuration are not of one deployment: workers do not start", "err", err)
 		} else {
 			a.log.Warn("workers wait to know whether redis, database and journal are of one deployment", "err", err)
 		}
 	}
+}
+
+// paused tells which groups wait for something, and for what. Before it is known whose
+// everything is, none runs.
+func (a *App) paused() map[string][]string {
+	out := a.pool.Paused()
+	if why := a.waits.Load(); why != nil {
+		for _, g := range a.enabledGroups() {
+			out[g.name] = append(out[g.name], "deployment: "+(*why).Error())
+		}
+	}
+	return out
 }
 
 // whenIdentified holds a part back until then.

@@ -18,21 +18,31 @@ import (
 func (a *App) openStore(ctx context.Context) (*effects.Store, error) {
 	store, err := effects.Open(ctx, a.cfg.Database, effects.Deps{Logger: a.log, Registerer: a.reg, Now: a.seams.now})
 	if err != nil {
-		return nil, err
+		return nil, databaseError(err)
 	}
 	a.closeLast("database", store.Close)
 	if store.Dialect() == effects.SQLite {
 		_, err = store.Migrate(ctx)
 		return store, err
 	}
-	err = checkMigrated(ctx, store)
-	if !errors.Is(err, effects.ErrAway) {
-		return store, err
+	switch err = checkMigrated(ctx, store); {
+	case errors.Is(err, effects.ErrAway) && effects.Misconfigured(err) == nil:
+		// The door opens all the same, and the groups pause until the database is back.
+		a.log.Error("the database is away", "err", err)
+		a.databaseAway = err
+	case err != nil:
+		return nil, databaseError(err)
 	}
-	// The door opens all the same, and the groups pause until the database is back.
-	a.log.Error("the database is away", "err", err)
-	a.add("migration check", func(ctx context.Context) error { return awaitMigrated(ctx, store) })
+	a.add("database", func(ctx context.Context) error { return a.watchDatabase(ctx, store) })
 	return store, nil
+}
+
+// databaseError makes an error that the configuration cures a ConfigError.
+func databaseError(err error) error {
+	if wrong := effects.Misconfigured(err); wrong != nil {
+		return &ConfigError{wrong}
+	}
+	return err
 }
 
 // checkMigrated asks once, and not for long: a database that hangs is away, too.
@@ -46,11 +56,16 @@ func checkMigrated(ctx context.Context, store *effects.Store) error {
 	return err
 }
 
-// awaitMigrated returns when the database has answered. One that turns out not to be
-// migrated is an error.
-func awaitMigrated(ctx context.Context, store *effects.Store) error {
-	t := time.NewTicker(time.Second)
+// watchEvery is how often a database is asked whether its schema still is one to write to.
+const watchEvery = 5 * time.Second
+
+// watchDatabase looks at the schema until ctx ends: somebody may migrate it under a build
+// that then does not know it. The groups pause for as long as that is so, and nothing that
+// the database answers ends the process, whose door keeps callbacks without it.
+func (a *App) watchDatabase(ctx context.Context, store *effects.Store) error {
+	t := time.NewTicker(watchEvery)
 	defer t.Stop()
+	told := ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -58,12 +73,20 @@ func awaitMigrated(ctx context.Context, store *effects.Store) error {
 		case <-t.C:
 		}
 		err := checkMigrated(ctx, store)
-		if err == nil {
-			<-ctx.Done()
-			return nil
+		text := ""
+		if err != nil {
+			if wrong := effects.Misconfigured(err); wrong != nil {
+				err = wrong
+			}
+			text = err.Error()
 		}
-		if !errors.Is(err, effects.ErrAway) && ctx.Err() == nil {
-			return err
+		if text == told || ctx.Err() != nil {
+			continue
+		}
+		if told = text; err != nil {
+			a.log.Error("groups cannot use the database", "err", err)
+		} else {
+			a.log.Info("groups can use the database again")
 		}
 	}
 }

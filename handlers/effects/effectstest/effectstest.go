@@ -92,6 +92,21 @@ func Postgres(tb testing.TB) effects.Options {
 	return shared.server.Database(tb)
 }
 
+// PgBouncer starts a PgBouncer, as StartPgBouncer does, in front of the server of this test
+// binary.
+func PgBouncer(tb testing.TB, settings ...string) *Pooler {
+	tb.Helper()
+	Postgres(tb) // It starts the server.
+	shared.Lock()
+	server := shared.server
+	shared.Unlock()
+	if server == nil { // Nobody would stop it, see Postgres.
+		server = StartPostgres(tb)
+		tb.Cleanup(server.Stop)
+	}
+	return StartPgBouncer(tb, server, settings...)
+}
+
 // options are those of a PostgreSQL database.
 func options(tb testing.TB, dsn string) effects.Options {
 	tb.Helper()

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -80,7 +81,7 @@ func (s *Server) Start(tb testing.TB) {
 		if err := s.run(context.WithoutCancel(tb.Context())); err != nil {
 			tb.Fatalf("start postgres: %v", err)
 		}
-		if s.answers(tb.Context()) {
+		if answers(tb.Context(), s.DSN("postgres"), s.ended) {
 			return
 		}
 		// Somebody else may have taken the port between freePort and now.
@@ -93,13 +94,7 @@ func (s *Server) Start(tb testing.TB) {
 	}
 }
 
-// run starts the process from a thread that lives as long as it does: the kernel
-// sends Pdeathsig when the *thread* that forked ends.
 func (s *Server) run(ctx context.Context) error {
-	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
 	args := []string{
 		"-D", s.data(), "-p", strconv.Itoa(s.port), "-c", "listen_addresses=127.0.0.1",
 		"-c", "unix_socket_directories=" + s.dir, "-c", "max_connections=200",
@@ -107,40 +102,50 @@ func (s *Server) run(ctx context.Context) error {
 	for _, setting := range s.settings {
 		args = append(args, "-c", setting)
 	}
-	c := s.command(ctx, "postgres", args...)
-	c.Stdout, c.Stderr = log, log
+	var err error
+	s.process, s.ended, err = spawn(s.command(ctx, "postgres", args...), filepath.Join(s.dir, "log"))
+	return err
+}
+
+// spawn starts a process from a thread that lives as long as it does: the kernel
+// sends Pdeathsig when the *thread* that forked ends. What it says goes to the file log.
+func spawn(c *exec.Cmd, log string) (*os.Process, chan struct{}, error) {
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.Stdout, c.Stderr = out, out
 	started, ended := make(chan error), make(chan struct{})
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(ended)
-		defer log.Close()
+		defer out.Close()
 		err := c.Start()
 		started <- err
 		if err == nil {
-			_ = c.Wait() // It ends by the signals below; how is of no interest.
+			_ = c.Wait() // It ends by a signal; how is of no interest.
 		}
 	}()
 	if err := <-started; err != nil {
-		return err
+		return nil, nil, err
 	}
-	s.process, s.ended = c.Process, ended
-	return nil
+	return c.Process, ended, nil
 }
 
 // answers waits until the server takes connections or has ended.
-func (s *Server) answers(ctx context.Context) bool {
+func answers(ctx context.Context, dsn string, ended <-chan struct{}) bool {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if c, err := pgx.Connect(ctx, s.DSN("postgres")); err == nil {
+		if c, err := pgx.Connect(ctx, dsn); err == nil {
 			return c.Close(ctx) == nil
 		}
 		select {
 		case <-tick.C:
-		case <-s.ended:
+		case <-ended:
 			return false
 		case <-ctx.Done():
 			return false
@@ -166,8 +171,30 @@ func (s *Server) DSN(database string) string {
 	return fmt.Sprintf("postgres://paybell@127.0.0.1:%d/%s?sslmode=disable", s.port, database)
 }
 
+// Admit restarts the server with other lines of pg_hba.conf.
+func (s *Server) Admit(tb testing.TB, lines ...string) {
+	tb.Helper()
+	if err := os.WriteFile(filepath.Join(s.data(), "pg_hba.conf"), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		tb.Fatalf("write pg_hba.conf: %v", err)
+	}
+	s.Kill()
+	s.Start(tb)
+}
+
 // Database makes a new, empty database and returns the options to open it.
 func (s *Server) Database(tb testing.TB) effects.Options {
+	tb.Helper()
+	return options(tb, s.DSN(s.create(tb, "")))
+}
+
+// Odd is Database with a clause of CREATE DATABASE more.
+func (s *Server) Odd(tb testing.TB, clause string) effects.Options {
+	tb.Helper()
+	return options(tb, s.DSN(s.create(tb, clause)))
+}
+
+// create makes a new, empty database and returns its name.
+func (s *Server) create(tb testing.TB, clause string) string {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), 30*time.Second)
 	defer cancel()
@@ -177,10 +204,10 @@ func (s *Server) Database(tb testing.TB) effects.Options {
 	}
 	defer c.Close(ctx) //nolint:errcheck // The database is made or the test has failed.
 	name := "t" + strconv.FormatInt(s.databases.Add(1), 10)
-	if _, err := c.Exec(ctx, "CREATE DATABASE "+name); err != nil {
+	if _, err := c.Exec(ctx, "CREATE DATABASE "+name+" "+clause); err != nil {
 		tb.Fatalf("create a database: %v", err)
 	}
-	return options(tb, s.DSN(name))
+	return name
 }
 
 // binaries finds the server's programs: beside a postgres in PATH, or where
