@@ -65,6 +65,8 @@ type App struct {
 	ledger  *streams.Ledger // nil where no group is declared
 	// redisAway is what the last question of /readyz found.
 	redisAway atomic.Bool
+	// partitions is what is wrong with their number, in words; nil while nothing is.
+	partitions atomic.Pointer[partitionsProblem]
 	parts     []part
 	cleanups  []cleanup
 	close     func() error
@@ -106,7 +108,11 @@ func New(ctx context.Context, cfg *configs.Config, role Role, log *slog.Logger, 
 	}
 	a.writer = streams.NewWriter(a.redis, a.layout, cfg.Streams.Writer, a.reg)
 	a.writer.Guard(a.durability.Err)
+	a.writer.Belongs(a.deployment)
 	a.add("writer", a.writer.Run)
+	if err := a.watchPartitions(); err != nil {
+		return nil, err
+	}
 	var store *effects.Store
 	if role.Workers {
 		if store, err = a.openStore(ctx); err != nil {

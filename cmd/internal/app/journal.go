@@ -41,6 +41,7 @@ func DrainJournal(ctx context.Context, cfg *configs.Config, log *slog.Logger, pr
 	}
 	writer := streams.NewWriter(rdb, layout, cfg.Streams.Writer, reg)
 	writer.Guard(watch.Err)
+	writer.Belongs(deployment)
 	o := cfg.Journal
 	o.Mode = gateway.JournalFallback // whatever its gateway's was, it is to be emptied
 	keeper, err := OpenKeeper(o, layout, rdb, writer, nil, log, reg)
