@@ -426,7 +426,7 @@ func Reopen(ctx context.Context, rdb Client, prefix string, p Partitions) error 
 // ForgetConnections closes the connections of all paybell processes to a server, so that
 // each asks for the number of partitions again. It returns how many they were.
 func ForgetConnections(ctx context.Context, rdb Client) (int, error) {
-	own := rdb.(*redis.Client).Conn() //nolint:forcetypeassert // NewWriteClient makes no other
+	own := rdb.(*redis.Client).Conn()  //nolint:forcetypeassert // NewWriteClient makes no other
 	defer func() { _ = own.Close() }() // nothing is owed to it
 	id, err := own.ClientID(ctx).Result()
 	if err != nil {

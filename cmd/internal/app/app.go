@@ -67,9 +67,9 @@ type App struct {
 	redisAway atomic.Bool
 	// partitions is what is wrong with their number, in words; nil while nothing is.
 	partitions atomic.Pointer[partitionsProblem]
-	parts     []part
-	cleanups  []cleanup
-	close     func() error
+	parts      []part
+	cleanups   []cleanup
+	close      func() error
 
 	public, operator net.Listener
 }

@@ -51,7 +51,7 @@ func (r *Redelivery) Run(ctx context.Context, c *configs.Config, store *effects.
 			if r.buried, err = again.Buried(ctx, partition); err != nil {
 				return err
 			}
-			if err := r.logged(ctx, again, reader, partition); err != nil {
+			if err := r.logged(ctx, again, reader, layout, partition); err != nil {
 				return err
 			}
 			if err := r.kept(ctx, again, partition); err != nil {
@@ -62,8 +62,8 @@ func (r *Redelivery) Run(ctx context.Context, c *configs.Config, store *effects.
 	})
 }
 
-// logged delivers what the event log has of a partition and the stream has not.
-func (r *Redelivery) logged(ctx context.Context, again *streams.Redelivery, reader *eventlog.Reader, partition int) error {
+// logged delivers what the event log has of a partition and its stream has not.
+func (r *Redelivery) logged(ctx context.Context, again *streams.Redelivery, reader *eventlog.Reader, layout streams.Layout, partition int) error {
 	until, err := again.Oldest(ctx, partition)
 	if err != nil {
 		return err
@@ -81,7 +81,9 @@ func (r *Redelivery) logged(ctx context.Context, again *streams.Redelivery, read
 			break
 		}
 		for i := range entries {
-			if err := r.deliver(ctx, again, partition, entries[i].EntryID, &entries[i].Record, &r.Logged); err != nil {
+			// The log tells the partition of then, which a change of their number moves.
+			home := layout.Partition(entries[i].Event.OrderingKey())
+			if err := r.deliver(ctx, again, home, entries[i].EntryID, &entries[i].Record, &r.Logged); err != nil {
 				return err
 			}
 		}

@@ -54,7 +54,7 @@ func (a *App) ready(ctx context.Context) error {
 	if err == nil {
 		err = a.durability.Err()
 	}
-	if problem := a.partitions.Load(); err == nil && problem != nil {
+	if problem := a.partitions.Load(); problem != nil {
 		err = problem
 	}
 	a.redisAway.Store(err != nil)
