@@ -275,7 +275,7 @@ func TestChangeIsGivenUpWhereSomethingIsLeft(t *testing.T) {
 	if err != nil || len(es) != 1 {
 		t.Fatal(es, err)
 	}
-	if err := l.Settle(t.Context(), streams.Settlement{Dead: []streams.Dead{{Entry: es[0], Reason: "test", Cause: "test"}}}); err != nil {
+	if err := l.Settle(t.Context(), streams.Settlement{Dead: []streams.DeadLetter{{Partition: dead, Group: "orders", EntryID: es[0].ID, Record: es[0].Record, Reason: "rejected"}}}); err != nil {
 		t.Fatal(err)
 	}
 	refused("group orders has 1 dead letters")
