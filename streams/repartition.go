@@ -363,7 +363,7 @@ func (r *changing) try(ctx context.Context) ([]Left, error) {
 	keys := []string{r.old.Deployment()}
 	for _, l := range []Layout{r.old, r.new} {
 		for i := range l.Partitions() {
-			keys = append(keys, l.Events(i), l.Ledger(i))
+			keys = append(keys, l.Events(i), l.Ledger(i), l.Trim(i))
 			for _, name := range accounts {
 				keys = append(keys, l.Counts(i, name), l.Parked(i, name), l.Parcels(i, name), l.Dead(i, name))
 			}

@@ -1,7 +1,7 @@
 -- Changes the number of partitions, where nothing is left to do in those that there are:
 -- all of it in this one step, so that a kill leaves the old number or the new one.
 -- KEYS: deployment; for each partition that there is, and then for each that there is to
--- be: events, ledger, and for each of our own groups counts, parked, parcels, dead.
+-- be: events, ledger, trim, and for each group with an account counts, parked, parcels, dead.
 -- ARGV: token of the change, number of partitions that there are, number that there are to
 --       be, generation, how long in ms what is kept of settled entries stays, the format
 --       that a build has to read from now on, how many groups have accounts, their names,
@@ -16,7 +16,7 @@ local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 
 -- The first key of a partition, counted over both numbers.
-local width = 2 + 4 * own
+local width = 3 + 4 * own
 local function first(p) return 2 + p * width end
 local function map(list)
   local m = {}
@@ -37,8 +37,8 @@ end
 local types = {}
 for p = 0, from + to - 1 do
   local k = first(p)
-  for i, kind in ipairs({'stream', 'hash'}) do types[#types + 1], types[#types + 2] = KEYS[k + i - 1], kind end
-  for i = k + 2, k + width - 1, 4 do
+  for i, kind in ipairs({'stream', 'hash', 'hash'}) do types[#types + 1], types[#types + 2] = KEYS[k + i - 1], kind end
+  for i = k + 3, k + width - 1, 4 do
     for j, kind in ipairs({'hash', 'zset', 'hash', 'stream'}) do types[#types + 1], types[#types + 2] = KEYS[i + j - 1], kind end
   end
 end
@@ -73,7 +73,7 @@ for p = 0, from - 1 do
     if not known[ARGV[i]] then note(p, ARGV[i], 'unread', redis.call('XLEN', KEYS[k])) end
   end
   for i = 1, own do
-    local c = k + 4 * i - 2
+    local c = k + 4 * i - 1
     note(p, ARGV[7 + i], 'parked', math.max(redis.call('ZCARD', KEYS[c + 1]), redis.call('HLEN', KEYS[c + 2])))
     note(p, ARGV[7 + i], 'dead', redis.call('XLEN', KEYS[c + 3]))
   end
@@ -97,11 +97,16 @@ for p = 0, from - 1 do
   take(KEYS[k + 1], 'undecodable', 'undecodable')
   redis.call('HSET', KEYS[k + 1], 'appended', 'closed', 'counted', 0, 'open', '')
   redis.call('HDEL', KEYS[k + 1], 'until', 'plain', 'undecodable')
+  local trim = redis.call('HGETALL', KEYS[k + 2])
+  for i = 1, #trim, 2 do
+    if not string.find(trim[i], '^read:') then take(KEYS[k + 2], trim[i], 'trim ' .. trim[i]) end
+  end
+  redis.call('DEL', KEYS[k + 2])
   for i = 1, own do
-    for _, field in ipairs(counted) do take(KEYS[k + 4 * i - 2], field, i .. field) end
-    redis.call('HDEL', KEYS[k + 4 * i - 2], unpack(counted))
-    positions[p .. ' ' .. i] = redis.call('HGET', KEYS[k + 4 * i - 2], 'position')
-    redis.call('HSET', KEYS[k + 4 * i - 2], 'number', ARGV[2])
+    for _, field in ipairs(counted) do take(KEYS[k + 4 * i - 1], field, i .. field) end
+    redis.call('HDEL', KEYS[k + 4 * i - 1], unpack(counted))
+    positions[p .. ' ' .. i] = redis.call('HGET', KEYS[k + 4 * i - 1], 'position')
+    redis.call('HSET', KEYS[k + 4 * i - 1], 'number', ARGV[2])
   end
   redis.call('PEXPIRE', KEYS[k], ARGV[5])
 end
@@ -112,7 +117,7 @@ local start = string.format('%.0f', newest) .. '-0'
 for p = 0, to - 1 do
   local k = first(from + p)
   for i = 1, own do
-    local c = k + 4 * i - 2
+    local c = k + 4 * i - 1
     local _, err = create(KEYS[k], KEYS[k + 1], KEYS[c], KEYS[c + 1], KEYS[c + 3], ARGV[7 + i])
     if err then error(err) end
     -- The higher one is kept, which finds a store that was restored to before the change.
@@ -144,8 +149,12 @@ end
 local k = first(from)
 give(KEYS[k + 1], redis.call('HGET', KEYS[k + 1], 'appended') == 'closed' and 'counted' or 'appended', sums.appended)
 give(KEYS[k + 1], 'undecodable', sums.undecodable)
+for name, n in pairs(sums) do
+  local field = string.match(name, '^trim (.+)$')
+  if field then give(KEYS[k + 2], field, n) end
+end
 for i = 1, own do
-  for _, field in ipairs(counted) do give(KEYS[k + 4 * i - 2], field, sums[i .. field]) end
+  for _, field in ipairs(counted) do give(KEYS[k + 4 * i - 1], field, sums[i .. field]) end
 end
 
 local former = ARGV[2] .. ':' .. string.format('%.0f', now)
