@@ -22,7 +22,7 @@ import (
 // gateTTL is how long a gate stays closed without being told again; gateEvery is how often
 // it is told, and looked whether the groups are done.
 const (
-	gateTTL   = 10 * time.Second
+	gateTTL   = 5 * time.Second
 	gateEvery = 250 * time.Millisecond
 )
 
