@@ -356,7 +356,9 @@ func TestChangedPartitionIsOfNoServerThatWentBack(t *testing.T) {
 	r := newResident(t, addr, 3)
 	r.rdb.HSet(t.Context(), r.layout.Counts(1, "orders"), "position", 900) // of the hash tag in the middle
 	r.rdb.HSet(t.Context(), r.layout.Counts(2, "orders"), "position", 7)
-	position := func(r *resident, p int) string { return r.rdb.HGet(t.Context(), r.layout.Counts(p, "orders"), "position").Val() }
+	position := func(r *resident, p int) string {
+		return r.rdb.HGet(t.Context(), r.layout.Counts(p, "orders"), "position").Val()
+	}
 	now := r.rdb.Time(t.Context()).Val()
 	if err := change(t, addr, 5); err != nil {
 		t.Fatal(err)
@@ -380,5 +382,81 @@ func TestChangedPartitionIsOfNoServerThatWentBack(t *testing.T) {
 		if got := position(r, p); got != want {
 			t.Errorf("position of partition %d on the way back: %q, want %q", p, got, want)
 		}
+	}
+}
+
+// TestSubscriberGoesOnInTheStreamsOfTheNewNumber: a service that reads by the record of the
+// deployment, as docs/subscribing.md has it, gets each event once over a change, and is
+// waited for.
+func TestSubscriberGoesOnInTheStreamsOfTheNewNumber(t *testing.T) {
+	addr := streamstest.Redis(t).Addr()
+	rdb := redis.NewClient(&redis.Options{Addr: addr})
+	defer rdb.Close()
+	got := map[string]int{}
+	read := func(n int) {
+		t.Helper()
+		if text := rdb.HGet(t.Context(), "paybell:deployment", "partitions").Val(); text != strconv.Itoa(n) {
+			t.Fatalf("the record says %s partitions, want %d", text, n)
+		}
+		l := layout(t, n)
+		for p := range n {
+			s, err := rdb.XReadGroup(t.Context(), &redis.XReadGroupArgs{
+				Group: "billing", Consumer: "b", Streams: []string{l.Events(p), ">"}, Block: -1,
+			}).Result()
+			if err != nil && !errors.Is(err, redis.Nil) {
+				t.Fatal(err)
+			}
+			for _, stream := range s {
+				for _, m := range stream.Messages {
+					id, _ := m.Values["id"].(string)
+					got[id]++
+					if err := rdb.XAck(t.Context(), l.Events(p), "billing", m.ID).Err(); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+	}
+	sent := 0
+	for phase, n := range []int{4, 6, 4} {
+		declared := func(c *streams.Change) { c.Groups = append(c.Groups, "billing") }
+		if phase > 0 {
+			if err := change(t, addr, n, declared); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := newResident(t, addr, n)
+		for p := range n {
+			err := rdb.XGroupCreateMkStream(t.Context(), r.layout.Events(p), "billing", "0").Err()
+			if there := err != nil && strings.HasPrefix(err.Error(), "BUSYGROUP"); there != (phase > 0) {
+				t.Errorf("phase %d: group in partition %d: %v", phase, p, err)
+			}
+		}
+		for i := range 30 {
+			if _, err := r.append(streamstest.Record(fmt.Sprintf("order-%d", i), phase)); err != nil {
+				t.Fatal(err)
+			}
+			sent++
+		}
+		r.settle()
+		late := func(c *streams.Change) { c.Timeout = 300 * time.Millisecond }
+		if err := change(t, addr, 16, late); !errors.Is(err, streams.ErrLeft) || !strings.Contains(err.Error(), "group billing") {
+			t.Fatalf("phase %d: not waited for: %v", phase, err)
+		}
+		read(n)
+		// What a subscriber of a declared group lost stays told.
+		r.ledger.Subscribers([]string{"billing"})
+		accounts, err := r.ledger.Read(t.Context())
+		if a := accounts["billing"]; err != nil || a.Appended != int64(sent) || a.Difference() != 0 || a.Unread+a.Pending != 0 {
+			t.Errorf("phase %d: %+v %v", phase, a, err)
+		}
+	}
+	for id, n := range got {
+		if n != 1 {
+			t.Errorf("%s came %d times", id, n)
+		}
+	}
+	if len(got) != sent {
+		t.Errorf("%d of %d events", len(got), sent)
 	}
 }

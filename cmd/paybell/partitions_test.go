@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -296,4 +297,33 @@ func TestJournalOfTheOldNumberIsDrainedByTheNew(t *testing.T) {
 	r.complete("with the new number")
 	r.balanced(r.admin)
 	r.once()
+}
+
+// TestDatabaseRestoredToBeforeAChange: what the old partitions keep is delivered on the way
+// back to their number.
+func TestDatabaseRestoredToBeforeAChange(t *testing.T) {
+	r, _ := newResized(t, 4)
+	dump := filepath.Join(t.TempDir(), "backup.sql")
+	r.more(20)
+	r.complete("before the backup")
+	r.psql("pg_dump", "--clean", "--if-exists", "--file", dump)
+	r.more(20)
+	r.complete("after the backup")
+	if out, err := r.change(8, ""); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	r.roll(8)
+	r.more(20)
+	r.complete("with 8 partitions")
+	r.psql("psql", "--quiet", "--single-transaction", "--set", "ON_ERROR_STOP=1", "--file", dump)
+	const paid = `SELECT count(*) FROM orders WHERE status = 'paid'`
+	waitUntil(t, 60*time.Second, "what was appended since the change is made again", func() bool { return r.count(paid) == 40 })
+	if out, err := r.change(4, ""); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	r.roll(4)
+	r.complete("on the way back")
+	r.more(5)
+	r.complete("and on")
+	r.balanced(r.admin)
 }
