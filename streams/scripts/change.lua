@@ -51,6 +51,8 @@ local counted = {'settled', 'dropped', 'lost', 'base', 'replayed'}
 -- The position of an effect store belongs to the place of a partition in its number, and a
 -- hash tag may have another place in another number.
 local positions = {}
+-- By group, whether its effect store went back to an earlier state meanwhile.
+local rewound = {}
 
 -- What is left to do. Not all of it is listed.
 local busy, there, newest = {1, 'busy'}, {}, now
@@ -105,6 +107,8 @@ for p = 0, from - 1 do
   for i = 1, own do
     for _, field in ipairs(counted) do take(KEYS[k + 4 * i - 1], field, i .. field) end
     redis.call('HDEL', KEYS[k + 4 * i - 1], unpack(counted))
+    local times = redis.call('HMGET', KEYS[k + 4 * i - 1], 'rewound', 'rewound_before')
+    if tonumber(times[1] or '0') > tonumber(times[2] or '0') then rewound[i] = true end
     positions[p .. ' ' .. i] = redis.call('HGET', KEYS[k + 4 * i - 1], 'position')
     redis.call('HSET', KEYS[k + 4 * i - 1], 'number', ARGV[2])
   end
@@ -120,12 +124,18 @@ for p = 0, to - 1 do
     local c = k + 4 * i - 1
     local _, err = create(KEYS[k], KEYS[k + 1], KEYS[c], KEYS[c + 1], KEYS[c + 3], ARGV[7 + i])
     if err then error(err) end
-    -- The higher one is kept, which finds a store that was restored to before the change.
     local position = positions[p .. ' ' .. i]
-    local before = redis.call('HMGET', KEYS[c], 'number', 'position')
-    if before[1] == ARGV[3] and before[2] and not (position and tonumber(position) > tonumber(before[2])) then
-      position = before[2]
+    local before = redis.call('HMGET', KEYS[c], 'number', 'position', 'rewound')
+    if before[1] == ARGV[3] then
+      -- On the way back. What is kept there may be of before the state that the store has:
+      -- it is delivered again.
+      if rewound[i] and redis.call('XLEN', KEYS[k]) > 0 then
+        position = '9007199254740991'
+      elseif before[2] and not (position and tonumber(position) > tonumber(before[2])) then
+        position = before[2]
+      end
     end
+    redis.call('HSET', KEYS[c], 'rewound_before', before[3] or '0')
     if position then redis.call('HSET', KEYS[c], 'position', position) else redis.call('HDEL', KEYS[c], 'position') end
   end
   for name in pairs(there) do redis.pcall('XGROUP', 'CREATE', KEYS[k], name, '0', 'MKSTREAM') end
