@@ -255,7 +255,7 @@ func parseDeployment(values []any) (*deployment, error) {
 // past reads what there was before: "<number>:<time in ms>", with blanks between.
 func (r *deployment) past(l Layout) (*past, error) {
 	p := &past{generation: r.generation, text: r.former}
-	for _, text := range strings.Fields(r.former) {
+	for text := range strings.FieldsSeq(r.former) {
 		number, at, _ := strings.Cut(text, ":")
 		n, err := strconv.Atoi(number)
 		ms, badTime := strconv.ParseInt(at, 10, 64)

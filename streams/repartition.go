@@ -61,7 +61,7 @@ func ReadPartitions(ctx context.Context, rdb Client, prefix string) (Partitions,
 		return Partitions{}, r.check(l)
 	}
 	p := Partitions{Number: r.partitions, Generation: r.generation}
-	for _, text := range strings.Fields(r.former) {
+	for text := range strings.FieldsSeq(r.former) {
 		number, _, _ := strings.Cut(text, ":")
 		n, err := strconv.Atoi(number)
 		if err != nil {
@@ -424,29 +424,24 @@ func Reopen(ctx context.Context, rdb Client, prefix string, p Partitions) error 
 }
 
 // ForgetConnections closes the connections of all paybell processes to a server, so that
-// each asks for the number of partitions again. It returns how many they were.
+// each asks for the number of partitions again, save the one that says so. It returns how
+// many they were.
 func ForgetConnections(ctx context.Context, rdb Client) (int, error) {
-	own := rdb.(*redis.Client).Conn()  //nolint:forcetypeassert // NewWriteClient makes no other
-	defer func() { _ = own.Close() }() // nothing is owed to it
-	id, err := own.ClientID(ctx).Result()
-	if err != nil {
-		return 0, unavailable("streams: close connections", err)
-	}
-	list, err := own.ClientList(ctx).Result()
+	list, err := rdb.ClientList(ctx).Result()
 	if err != nil {
 		return 0, unavailable("streams: close connections", err)
 	}
 	n := 0
 	for line := range strings.Lines(list) {
 		fields := map[string]string{}
-		for _, f := range strings.Fields(line) {
+		for f := range strings.FieldsSeq(line) {
 			name, value, _ := strings.Cut(f, "=")
 			fields[name] = value
 		}
-		if !strings.HasPrefix(fields["name"], clientName) || fields["id"] == strconv.FormatInt(id, 10) {
+		if !strings.HasPrefix(fields["name"], clientName) {
 			continue
 		}
-		killed, err := own.ClientKillByFilter(ctx, "ID", fields["id"]).Result()
+		killed, err := rdb.ClientKillByFilter(ctx, "ID", fields["id"]).Result()
 		if err != nil {
 			return n, unavailable("streams: close connections", err)
 		}

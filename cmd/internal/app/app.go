@@ -66,7 +66,7 @@ type App struct {
 	// redisAway is what the last question of /readyz found.
 	redisAway atomic.Bool
 	// partitions is what is wrong with their number, in words; nil while nothing is.
-	partitions atomic.Pointer[partitionsProblem]
+	partitions atomic.Pointer[partitionsError]
 	parts      []part
 	cleanups   []cleanup
 	close      func() error

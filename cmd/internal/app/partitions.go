@@ -14,15 +14,15 @@ import (
 	"github.com/paybell/paybell/streams"
 )
 
-// partitionsProblem is why nothing can be appended although Redis is there.
-type partitionsProblem struct {
+// partitionsError is why nothing can be appended although Redis is there.
+type partitionsError struct {
 	// words may be said in public. restart is true where only a restart cures it.
 	words   string
 	restart bool
 }
 
 // Error implements error.
-func (p *partitionsProblem) Error() string { return p.words }
+func (p *partitionsError) Error() string { return p.words }
 
 // partitionsEvery is how often a process looks whether the number of partitions is another
 // one. That its gate is closed an append finds out by itself; this says it.
@@ -56,7 +56,7 @@ func (a *App) watchPartitions() error {
 				if p.Unfinished && p.Number == a.layout.Partitions() {
 					a.reopen(ctx, client, p)
 				}
-				problem := a.partitionsProblem(p)
+				problem := a.checkPartitions(p)
 				changing.Set(oneIf(problem != nil && !problem.restart))
 				restart.Set(oneIf(problem != nil && problem.restart))
 				a.tellPartitions(problem)
@@ -84,19 +84,19 @@ func (a *App) reopen(ctx context.Context, client streams.Client, p streams.Parti
 	}
 }
 
-func (a *App) partitionsProblem(p streams.Partitions) *partitionsProblem {
+func (a *App) checkPartitions(p streams.Partitions) *partitionsError {
 	switch mine := a.layout.Partitions(); {
 	case p.Number != mine:
-		return &partitionsProblem{fmt.Sprintf("the deployment has %d partitions now, and this process %d: restart it with streams.partitions %d", p.Number, mine, p.Number), true}
+		return &partitionsError{fmt.Sprintf("the deployment has %d partitions now, and this process %d: restart it with streams.partitions %d", p.Number, mine, p.Number), true}
 	case p.Becomes != 0 && !p.Unfinished:
-		return &partitionsProblem{fmt.Sprintf("the number of partitions is being changed from %d to %d", p.Number, p.Becomes), false}
+		return &partitionsError{fmt.Sprintf("the number of partitions is being changed from %d to %d", p.Number, p.Becomes), false}
 	default:
 		return nil
 	}
 }
 
 // tellPartitions logs when the answer changes.
-func (a *App) tellPartitions(problem *partitionsProblem) {
+func (a *App) tellPartitions(problem *partitionsError) {
 	before := a.partitions.Swap(problem)
 	switch {
 	case problem == nil && before != nil:

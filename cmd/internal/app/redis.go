@@ -80,7 +80,7 @@ type readyError struct{ error }
 
 // PublicReason is what /readyz says.
 func (e readyError) PublicReason() string {
-	if problem, ok := errors.AsType[*partitionsProblem](e.error); ok {
+	if problem, ok := errors.AsType[*partitionsError](e.error); ok {
 		return problem.words + ", and no journal keeps callbacks"
 	}
 	if errors.Is(e.error, streams.ErrDurability) {
