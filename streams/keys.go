@@ -50,6 +50,13 @@ func checkPrefix(prefix string) error {
 	return nil
 }
 
+func (o Options) checkPartitions() error {
+	if o.Partitions == 0 { // as the record says
+		return nil
+	}
+	return checkPartitions(o.Partitions)
+}
+
 func checkPartitions(n int) error {
 	if n < 1 || n > MaxPartitions {
 		return fmt.Errorf("partitions: must be between 1 and %d", MaxPartitions)

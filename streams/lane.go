@@ -150,7 +150,7 @@ func (l *lane) call(ctx context.Context, parts []portion, withText bool) {
 	for _, p := range parts {
 		c.args = append(c.args, p.section.keys...)
 	}
-	c.args = append(c.args, len(parts), l.generation)
+	c.args = append(c.args, len(parts), &l.generation)
 	for _, p := range parts {
 		c.args = append(c.args, p.section.window, len(p.records))
 		for _, r := range p.records {

@@ -169,6 +169,12 @@ func TestChangedNumberKeepsOrderMarksAndLedger(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", key, got[key], ids)
 		}
 	}
+	rdb := redis.NewClient(&redis.Options{Addr: addr})
+	defer rdb.Close()
+	// A build that does not ask former marks must not append.
+	if got := rdb.HMGet(t.Context(), "paybell:deployment", "oldest_format", "generation", "change").Val(); fmt.Sprint(got) != "[2 8 <nil>]" {
+		t.Errorf("the record says %v", got)
+	}
 	t.Logf("%d events over %v partitions: each once and in its order", len(all)+1, numbers)
 }
 

@@ -46,7 +46,7 @@ func (s partitionsShowCmd) Run(ctx context.Context, g *globals) error {
 	case p.Becomes != 0:
 		text += fmt.Sprintf("changing    to %d\n", p.Becomes)
 	}
-	if c.Streams.Partitions != p.Number && p.Number != 0 {
+	if c.Streams.Partitions != 0 && c.Streams.Partitions != p.Number && p.Number != 0 {
 		text += fmt.Sprintf("configured  %d: set streams.partitions to %d\n", c.Streams.Partitions, p.Number)
 	}
 	_, err = os.Stdout.WriteString(text)

@@ -33,18 +33,6 @@ local function behind(events, g)
   return #redis.call('XRANGE', events, '(' .. g['last-delivered-id'], '+', 'COUNT', 1) > 0
 end
 
--- Nothing is written where a key is of another type: a script is not taken back.
-local types = {}
-for p = 0, from + to - 1 do
-  local k = first(p)
-  for i, kind in ipairs({'stream', 'hash', 'hash'}) do types[#types + 1], types[#types + 2] = KEYS[k + i - 1], kind end
-  for i = k + 3, k + width - 1, 4 do
-    for j, kind in ipairs({'hash', 'zset', 'hash', 'stream'}) do types[#types + 1], types[#types + 2] = KEYS[i + j - 1], kind end
-  end
-end
-local no = overwritten(types)
-if no then return no end
-
 -- What the accounts count, and is summed up in the first of the new partitions.
 local counted = {'settled', 'dropped', 'lost', 'base', 'replayed'}
 
@@ -85,6 +73,18 @@ for p = 0, from - 1 do
   end
 end
 if #busy > 2 then return busy end
+
+-- Nothing is written where a key is of another type: a script is not taken back.
+local types = {}
+for p = 0, from + to - 1 do
+  local k = first(p)
+  for i, kind in ipairs({'stream', 'hash', 'hash'}) do types[#types + 1], types[#types + 2] = KEYS[k + i - 1], kind end
+  for i = k + 3, k + width - 1, 4 do
+    for j, kind in ipairs({'hash', 'zset', 'hash', 'stream'}) do types[#types + 1], types[#types + 2] = KEYS[i + j - 1], kind end
+  end
+end
+local no = overwritten(types)
+if no then return no end
 
 -- The gates of the old number stay closed. What is kept there goes by itself, which a way
 -- back to that number may still need.

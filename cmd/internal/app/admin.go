@@ -65,7 +65,12 @@ func (a *App) buildAdmin(ctx context.Context, store *effects.Store) error {
 // askDurability also tells what is wrong with the number of partitions: the status shows it.
 func (a *App) askDurability(ctx context.Context) (streams.Durability, error) {
 	d, err := streams.Check(ctx, a.redis)
-	if problem := a.partitions.Load(); err == nil && problem != nil {
+	problem := a.partitions.Load()
+	switch {
+	case problem == nil:
+	case err != nil: // as a client whose connections are refused is told
+		err = problem
+	default:
 		d.Problems = append(d.Problems, problem.words)
 	}
 	return d, err

@@ -100,6 +100,9 @@ func New(ctx context.Context, cfg *configs.Config, role Role, log *slog.Logger, 
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
+	if err := followPartitions(ctx, cfg, log); err != nil {
+		return nil, err
+	}
 	if a.layout, err = streams.NewLayout(cfg.Streams.Prefix, cfg.Streams.Partitions); err != nil {
 		return nil, fmt.Errorf("streams: %w", err)
 	}

@@ -21,6 +21,9 @@ func DrainJournal(ctx context.Context, cfg *configs.Config, log *slog.Logger, pr
 	if cfg.EmbeddedRedis() {
 		return errors.New("streams.redis.address: must be set: there is no other Redis to drain into")
 	}
+	if err := followPartitions(ctx, cfg, log); err != nil {
+		return err
+	}
 	layout, err := streams.NewLayout(cfg.Streams.Prefix, cfg.Streams.Partitions)
 	if err != nil {
 		return fmt.Errorf("streams: %w", err)

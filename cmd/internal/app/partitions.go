@@ -145,6 +145,33 @@ func ChangePartitions(ctx context.Context, c *configs.Config, change *streams.Ch
 	return from, told, nil
 }
 
+// followPartitions makes the number of partitions what the deployment says, where the
+// configuration leaves it to that. A Redis that is away, and says another number when it
+// is back, is refused like that of any other configuration.
+func followPartitions(ctx context.Context, c *configs.Config, log *slog.Logger) error {
+	if c.Streams.Partitions != 0 {
+		return nil
+	}
+	c.Streams.Partitions = streams.DefaultOptions().Partitions
+	if c.EmbeddedRedis() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	p, err := ReadPartitions(ctx, c)
+	switch {
+	case errors.Is(err, streams.ErrUnavailable):
+		log.Warn("redis does not say how many partitions there are", "taken_for", c.Streams.Partitions, "err", err)
+	case mismatch(err):
+		return &ConfigError{err}
+	case err != nil:
+		return err
+	case p.Number != 0:
+		c.Streams.Partitions = p.Number
+	}
+	return nil
+}
+
 // ReadPartitions asks the configured Redis.
 func ReadPartitions(ctx context.Context, c *configs.Config) (p streams.Partitions, err error) {
 	if c.EmbeddedRedis() {
