@@ -331,3 +331,28 @@ func TestDatabaseRestoredToBeforeAChange(t *testing.T) {
 	r.complete("and on")
 	r.balanced(r.admin)
 }
+
+// TestReplayOfSettledReachesBackBeforeAChange: events of partitions that there are no more
+// are delivered to the partitions that their orders are in now.
+func TestReplayOfSettledReachesBackBeforeAChange(t *testing.T) {
+	r, _ := newResized(t, 8)
+	r.more(20)
+	r.complete("with 8 partitions")
+	if out, err := r.change(4, ""); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	r.roll(4)
+	r.more(10)
+	r.complete("with 4 partitions")
+	if _, err := r.db.ExecContext(t.Context(), `
+		DELETE FROM points_ledger; DELETE FROM points_balances; DELETE FROM points_orders; DELETE FROM points_order_refs;
+		DELETE FROM effects WHERE grp = 'points'`); err != nil {
+		t.Fatal(err)
+	}
+	out, err := r.command("replay", "points", "--settled", "--since", "1h", "--rate", "0", "--yes", "--set", "streams.partitions=4").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "20 from the event log") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	r.complete("delivered again")
+	r.balanced(r.admin)
+}

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/paybell/paybell/configs"
@@ -47,6 +48,16 @@ func (r *Redelivery) Run(ctx context.Context, c *configs.Config, store *effects.
 			return err
 		}
 		reader := eventlog.NewReader(store)
+		p, err := streams.ReadPartitions(ctx, rdb, c.Streams.Prefix)
+		if err != nil {
+			return err
+		}
+		// The log tells partitions that there are no more, too.
+		for partition := layout.Partitions(); partition < slices.Max(append(p.Former, p.Number)); partition++ {
+			if err := r.logged(ctx, again, reader, layout, partition); err != nil {
+				return err
+			}
+		}
 		for partition := range layout.Partitions() {
 			if r.buried, err = again.Buried(ctx, partition); err != nil {
 				return err
@@ -64,9 +75,12 @@ func (r *Redelivery) Run(ctx context.Context, c *configs.Config, store *effects.
 
 // logged delivers what the event log has of a partition and its stream has not.
 func (r *Redelivery) logged(ctx context.Context, again *streams.Redelivery, reader *eventlog.Reader, layout streams.Layout, partition int) error {
-	until, err := again.Oldest(ctx, partition)
-	if err != nil {
-		return err
+	var until time.Time
+	var err error
+	if partition < layout.Partitions() {
+		if until, err = again.Oldest(ctx, partition); err != nil {
+			return err
+		}
 	}
 	if until.IsZero() {
 		until = time.Now()
