@@ -122,6 +122,13 @@ func ChangePartitions(ctx context.Context, c *configs.Config, change *streams.Ch
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, rdb.Close()) }()
+	say, stepped := change.Passed, newSeams().change
+	change.Passed = func(step streams.ChangeStep) {
+		if say != nil {
+			say(step)
+		}
+		stepped(step)
+	}
 	change.Prefix, change.Keep = c.Streams.Prefix, c.Streams.Keep.Age
 	change.Groups = append([]string(nil), c.Streams.DeclaredGroups...)
 	for name, enabled := range map[string]bool{
@@ -139,9 +146,7 @@ func ChangePartitions(ctx context.Context, c *configs.Config, change *streams.Ch
 		log.Warn("connections of processes with the old number could not be closed: restart all of them", "err", err)
 		return from, -1, nil
 	}
-	if change.Passed != nil {
-		change.Passed(streams.ChangeTold)
-	}
+	change.Passed(streams.ChangeTold)
 	return from, told, nil
 }
 
