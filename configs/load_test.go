@@ -110,7 +110,7 @@ accounts:
 func TestValidationNamesThePath(t *testing.T) {
 	_, err := configs.Load(configs.Input{File: file(t, `
 gateway: {max_body: 5}
-streams: {partitions: 0}
+streams: {partitions: -1}
 log: {format: xml}
 embedded: {address: nowhere}
 instance: "two words"

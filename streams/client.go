@@ -19,12 +19,15 @@ import (
 // of Sentinel or Cluster later.
 type Client = redis.UniversalClient
 
+// clientName begins the name that a server knows our connections by.
+const clientName = "paybell-"
+
 // NewWriteClient returns the client that appends, takes and settles. It never
 // sends a command twice by itself: go-redis would repeat an XADD whose reply was
 // lost. onConnect is called with every new connection before it is used. The caller
 // closes the client.
 func NewWriteClient(o Options, onConnect ...func(context.Context, *redis.Conn) error) (Client, error) {
-	return newClient(o.Redis, "paybell-write", o.Redis.Connections, func(ctx context.Context, c *redis.Conn) error {
+	return newClient(o.Redis, clientName+"write", o.Redis.Connections, func(ctx context.Context, c *redis.Conn) error {
 		for _, f := range append(onConnect, loadScripts) {
 			if err := f(ctx, c); err != nil {
 				return err
@@ -39,7 +42,7 @@ func NewWriteClient(o Options, onConnect ...func(context.Context, *redis.Conn) e
 func NewReadClient(o Options) (Client, error) {
 	redis := o.Redis
 	redis.ReadTimeout += o.Block // an answer may take so long
-	return newClient(redis, "paybell-read", o.Partitions+4, nil)
+	return newClient(redis, clientName+"read", o.Partitions+4, nil)
 }
 
 func newClient(o RedisOptions, name string, connections int, onConnect func(context.Context, *redis.Conn) error) (Client, error) {

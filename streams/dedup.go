@@ -39,6 +39,7 @@ type section struct {
 	// milliseconds. They are ready to be arguments of a command.
 	keys   []any
 	window any
+	lives  time.Duration // the window
 }
 
 // sections remembers the sections: there are as many as partitions and windows.
@@ -65,7 +66,7 @@ func (k *sections) of(partition int, window time.Duration) *section {
 	defer k.mu.Unlock()
 	if s = k.known[at]; s == nil { // one place has one section: records are told apart by it
 		keys := anys([]any{k.layout.Events(partition)}, k.layout.Seen(partition, window))
-		s = &section{keys: append(keys, k.layout.Ledger(partition)), window: window.Milliseconds()}
+		s = &section{keys: append(keys, k.layout.Ledger(partition)), window: window.Milliseconds(), lives: window}
 		k.known[at] = s
 	}
 	return s

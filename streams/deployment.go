@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -18,7 +20,10 @@ const (
 	// format counts what this build reads in Redis. It grows with every change that an
 	// older build cannot read, and oldestFormat is of the oldest build that may run
 	// beside this one.
-	format, oldestFormat = 1, 1
+	format, oldestFormat = 2, 1
+	// changedFormat is what a build has to read once the number of partitions was changed:
+	// former numbers, whose marks are asked, and generations.
+	changedFormat = 2
 )
 
 // Deployment is what all processes on one prefix of a Redis server have in common: its
@@ -28,6 +33,22 @@ const (
 type Deployment struct {
 	layout Layout
 	id     atomic.Pointer[string]
+	past   atomic.Pointer[past]
+}
+
+// past is what a deployment was before its number of partitions was changed.
+type past struct {
+	// generation counts the changes.
+	generation string
+	former     []former
+	text       string // that former was read from
+}
+
+// former are partitions of a number that there was before.
+type former struct {
+	layout Layout
+	// until is when the last event was appended there, by Redis's clock.
+	until time.Time
 }
 
 // NewDeployment returns the deployment of a layout. It has no id before Expect,
@@ -131,6 +152,22 @@ func (d *Deployment) MoveDatabase(ctx context.Context, rdb Client, id string) er
 	return nil
 }
 
+// generation is how often the number of partitions was changed, as far as is known.
+func (d *Deployment) generation() string {
+	if p := d.past.Load(); p != nil {
+		return p.generation
+	}
+	return "0"
+}
+
+// former are the partitions of other numbers that there were.
+func (d *Deployment) former() []former {
+	if p := d.past.Load(); p != nil {
+		return p.former
+	}
+	return nil
+}
+
 // settle makes the record where it is missing, checks it, and keeps its id.
 func (d *Deployment) settle(ctx context.Context, rdb redis.Cmdable, r *deployment, id string) error {
 	if r == nil {
@@ -145,6 +182,13 @@ func (d *Deployment) settle(ctx context.Context, rdb redis.Cmdable, r *deploymen
 	if err := r.check(d.layout); err != nil {
 		return err
 	}
+	if known := d.past.Load(); known == nil || known.text != r.former || known.generation != r.generation {
+		past, err := r.past(d.layout)
+		if err != nil {
+			return err
+		}
+		d.past.Store(past)
+	}
 	if err := d.Expect(r.id); err != nil {
 		return fmt.Errorf("%w: redis, under the prefix %s, holds the second", err, d.layout.prefix)
 	}
@@ -155,11 +199,17 @@ func (d *Deployment) settle(ctx context.Context, rdb redis.Cmdable, r *deploymen
 type deployment struct {
 	id                               string
 	partitions, layout, oldestFormat int
+	// generation, former and change are "" where the number of partitions was never
+	// changed, and is not being changed.
+	generation, former, change string
 }
+
+// deploymentFields are read, in this order; the first four are there from the first start on.
+var deploymentFields = []string{"id", "partitions", "layout", "oldest_format", "generation", "former", "change"}
 
 // read returns nil where there is no record.
 func (d *Deployment) read(ctx context.Context, rdb redis.Cmdable) (*deployment, error) {
-	values, err := rdb.HMGet(ctx, d.layout.Deployment(), "id", "partitions", "layout", "oldest_format").Result()
+	values, err := rdb.HMGet(ctx, d.layout.Deployment(), deploymentFields...).Result()
 	if errors.Is(err, ErrLayout) || errors.Is(err, ErrDeployment) {
 		return nil, err // Look refused the connection.
 	}
@@ -195,7 +245,30 @@ func parseDeployment(values []any) (*deployment, error) {
 		}
 		*to = n
 	}
+	for i, to := range []*string{&r.generation, &r.former, &r.change} {
+		*to, _ = at(values, 4+i).(string) // "" while there is none
+	}
+	r.generation = cmp.Or(r.generation, "0")
 	return r, nil
+}
+
+// past reads what there was before: "<number>:<time in ms>", with blanks between.
+func (r *deployment) past(l Layout) (*past, error) {
+	p := &past{generation: r.generation, text: r.former}
+	for text := range strings.FieldsSeq(r.former) {
+		number, at, _ := strings.Cut(text, ":")
+		n, err := strconv.Atoi(number)
+		ms, badTime := strconv.ParseInt(at, 10, 64)
+		var before Layout
+		if err = errors.Join(err, badTime); err == nil {
+			before, err = NewLayout(l.prefix, n)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: its record cannot be read: former partitions %q", ErrLayout, text)
+		}
+		p.former = append(p.former, former{before, time.UnixMilli(ms)})
+	}
+	return p, nil
 }
 
 // check compares the record with what this process was built and configured for.
@@ -204,7 +277,7 @@ func (r *deployment) check(l Layout) error {
 	case r.oldestFormat > format || r.layout != layoutVersion:
 		return fmt.Errorf("%w: a newer paybell has written here what this one cannot read: run that version, or a later one", ErrLayout)
 	case r.partitions != l.Partitions():
-		return fmt.Errorf("%w: under the prefix %s there are %d partitions, the configuration says %d: set streams.partitions to %d, or name another streams.prefix",
+		return fmt.Errorf("%w: under the prefix %s there are %d partitions, the configuration says %d: set streams.partitions to %d, or name another streams.prefix; paybell partitions change is for another number",
 			ErrLayout, l.prefix, r.partitions, l.Partitions(), r.partitions)
 	default:
 		return nil

@@ -93,7 +93,7 @@ func TestStreamsWithoutARecordTellTheirPartitions(t *testing.T) {
 }
 
 func TestRecordsOfANewerVersionAreRefused(t *testing.T) {
-	for field, value := range map[string]string{"oldest_format": "2", "layout": "2", "partitions": "many"} {
+	for field, value := range map[string]string{"oldest_format": "3", "layout": "2", "partitions": "many"} {
 		t.Run(field, func(t *testing.T) {
 			server := streamstest.Redis(t)
 			first := newMember(t, server.Addr(), 4)

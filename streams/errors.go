@@ -23,6 +23,9 @@ var (
 	// ErrLayout says that a server holds events that are laid out otherwise than the
 	// configuration says.
 	ErrLayout = errors.New("streams: laid out otherwise")
+	// ErrClosed says that nothing is appended while the number of partitions is changed, or
+	// since it was.
+	ErrClosed = errors.New("streams: the number of partitions is being changed, or was changed")
 	// ErrDeployment says that what a process was given belongs to two deployments.
 	ErrDeployment = errors.New("streams: of two deployments")
 	// ErrUnknownGroup says that there is no group of that name.

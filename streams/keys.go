@@ -22,8 +22,8 @@ var groupForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 func ValidConsumer(name string) bool { return groupForm.MatchString(name) }
 
 // Layout says which key everything lies under. It is a public contract (see
-// docs/subscribing.md): the number of partitions cannot be changed once events
-// have been appended (see Deployment), because order is kept inside a partition only.
+// docs/subscribing.md). Order is kept inside a partition only, so the number of partitions
+// is changed by a Change alone, and is what the record of the Deployment says.
 type Layout struct {
 	prefix string
 	// heads are "<prefix>:{<tag>}:", one a partition.
@@ -48,6 +48,13 @@ func checkPrefix(prefix string) error {
 		return errors.New("prefix: must be 1 to 64 letters, digits or any of : . _ - and begin with a letter or digit")
 	}
 	return nil
+}
+
+func (o Options) checkPartitions() error {
+	if o.Partitions == 0 { // as the record says
+		return nil
+	}
+	return checkPartitions(o.Partitions)
 }
 
 func checkPartitions(n int) error {

@@ -22,13 +22,14 @@ const (
 
 // lane sends one batch after another. What it keeps between them is memory.
 type lane struct {
-	w       *Writer
-	batch   []*call
-	waiting []*record // to be sent
-	calls   []scriptCall
-	cmds    []redis.Cmder
-	parts   []portion
-	at      map[*section]int // in parts
+	w          *Writer
+	batch      []*call
+	waiting    []*record // to be sent
+	calls      []scriptCall
+	cmds       []redis.Cmder
+	parts      []portion
+	at         map[*section]int // in parts
+	generation string           // of the layout, as it was known when the calls were built
 }
 
 // portion is the records of a script call that are of one section.
@@ -86,8 +87,9 @@ func (l *lane) send(ctx context.Context, withText bool) {
 			return
 		}
 		n := min(len(records), l.w.o.MaxBatch)
-		l.build(ctx, records[:n], withText)
 		start := time.Now()
+		l.generation = l.w.generation()
+		l.build(ctx, l.unknown(ctx, records[:n]), withText)
 		l.exchange(ctx)
 		l.w.m.seconds.Observe(time.Since(start).Seconds())
 		l.w.m.batch.Observe(float64(n))
@@ -148,7 +150,7 @@ func (l *lane) call(ctx context.Context, parts []portion, withText bool) {
 	for _, p := range parts {
 		c.args = append(c.args, p.section.keys...)
 	}
-	c.args = append(c.args, len(parts))
+	c.args = append(c.args, len(parts), &l.generation)
 	for _, p := range parts {
 		c.args = append(c.args, p.section.window, len(p.records))
 		for _, r := range p.records {
@@ -169,6 +171,9 @@ var undecodable = map[bool]any{true: "1", false: "0"}
 
 // exchange sends the calls in one round trip. Each one keeps its own error.
 func (l *lane) exchange(ctx context.Context) {
+	if len(l.cmds) == 0 {
+		return
+	}
 	if len(l.cmds) == 1 {
 		_ = l.w.rdb.Process(ctx, l.cmds[0]) // the command keeps it
 		return
@@ -216,6 +221,7 @@ func (l *lane) read() {
 // better when to. It reports whether the script's text has to go with them.
 func (l *lane) second() (withText bool) {
 	again := l.waiting[:0]
+	looked, renewed := false, false
 	for _, r := range l.waiting {
 		switch {
 		case r.err == nil || r.call.ctx.Err() != nil:
@@ -224,6 +230,14 @@ func (l *lane) second() (withText bool) {
 			withText = true
 		case redis.HasErrorPrefix(r.err, "CROSSSLOT"):
 			l.w.apart.Store(true)
+		case isClosed(r.err):
+			// Open, perhaps, for who knows how often the number was changed.
+			if !looked {
+				looked, renewed = true, l.w.renew(r.call.ctx, l.generation)
+			}
+			if !renewed {
+				continue
+			}
 		case !unanswered(r.err):
 			continue
 		}
@@ -266,6 +280,9 @@ func (w *Writer) finish(c *call) {
 			if err = context.Cause(c.ctx); err == nil {
 				err = errNotAnswered
 			}
+		}
+		if isClosed(err) {
+			err = ErrClosed
 		}
 		if err != nil && c.err == nil {
 			c.err = unavailable(fmt.Sprintf("streams: append to %s", r.section.keys[0]), err)

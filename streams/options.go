@@ -28,7 +28,8 @@ type Options struct {
 	Prefix string `yaml:"prefix"`
 	// Partitions is how many streams the events are spread over. It bounds how many
 	// processes can read one group at once. It stands in Redis from the first start on,
-	// and a process that is configured otherwise is refused.
+	// and a process that is configured otherwise is refused. 0 is what stands there when
+	// the process starts, or 16.
 	Partitions int `yaml:"partitions"`
 	// LeaseTTL is how long a partition stays with an owner that gives no sign of
 	// life: what a killed worker costs the orders of its partitions.
@@ -177,7 +178,7 @@ func (o Options) Validate() error {
 		under("redis", o.Redis.Validate()),
 		o.checkDurability(),
 		checkPrefix(o.Prefix),
-		checkPartitions(o.Partitions),
+		o.checkPartitions(),
 		between("lease_ttl", o.LeaseTTL, time.Second, 5*time.Minute),
 		between("block", o.Block, 10*time.Millisecond, 10*time.Second),
 		between("consumer_idle", o.ConsumerIdle, time.Minute, 30*24*time.Hour),

@@ -25,7 +25,7 @@ func TestEveryProblemIsToldWithItsPath(t *testing.T) {
 	o.Redis.Connections = 0
 	o.Durability, o.Accept = "", []string{"nothing"}
 	o.Prefix = "{"
-	o.Partitions = 0
+	o.Partitions = -1
 	o.LeaseTTL = time.Millisecond
 	o.Block = 0
 	o.ConsumerIdle = 0

@@ -63,7 +63,8 @@ func newScript(files ...string) *script {
 
 // The scripts, by what they do. Those that a lease fences begin with owned.
 var (
-	appendScript     = newSource(lua("append"))
+	appendScript     = newSource(lua("marks", "append"))
+	seenScript       = newSource(lua("marks", "seen"))
 	deploymentScript = newSource(lua("deployment"))
 
 	leaseScript     = newScript("lease")
@@ -86,6 +87,9 @@ var (
 	dropScript      = newScript("parcel", "drop")
 	ledgerScript    = newScript("account", "ledger")
 	trimScript      = newScript("account", "trim")
+	closeScript     = newScript("close")
+	openScript      = newScript("open")
+	changeScript    = newScript("account", "parcel", "change")
 
 	groupScripts = []*script{
 		leaseScript, releaseScript, takeScript, adoptScript, backlogScript,

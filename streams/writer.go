@@ -19,12 +19,14 @@ import (
 // meantime. There is no timer: a lone record is sent at once, and the busier the
 // door, the larger the batches.
 type Writer struct {
-	rdb      Client
-	layout   Layout
-	guard    func() error
-	sections sections
-	o        WriterOptions
-	m        *writerMetrics
+	rdb    Client
+	layout Layout
+	guard  func() error
+	// deployment is nil where the number of partitions is never changed.
+	deployment *Deployment
+	sections   sections
+	o          WriterOptions
+	m          *writerMetrics
 	// apart is set once the server has shown that it is part of a cluster, where a
 	// call takes the keys of one partition alone.
 	apart atomic.Bool
@@ -73,6 +75,10 @@ func NewWriter(rdb Client, layout Layout, o WriterOptions, reg prometheus.Regist
 // a server that no longer keeps what it confirms must not confirm anything. It is
 // set before Run.
 func (w *Writer) Guard(check func() error) { w.guard = check }
+
+// Belongs makes the writer keep to the gates of a deployment, and recognise resends of
+// what was appended before a change of the number of partitions. It is called before Run.
+func (w *Writer) Belongs(d *Deployment) { w.deployment = d }
 
 // Run sends what Append is given until ctx ends; what waits then is still sent,
 // later Appends get ErrStopped. Stop the door before the writer.

@@ -34,6 +34,7 @@ type cli struct {
 	Deployment  deploymentCmd  `cmd:"" help:"Show or change which deployment the database belongs to."`
 	Accounts    accountsCmd    `cmd:"" help:"Show the accounts that are known, or let one go on in another namespace."`
 	Licenses    licensesCmd    `cmd:"" help:"Print the licences of what the binary is built from."`
+	Partitions  partitionsCmd  `cmd:"" help:"Show or change the number of partitions."`
 	Version     versionCmd     `cmd:"" help:"Print version, commit and Go version."`
 }
 

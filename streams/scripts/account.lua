@@ -57,11 +57,18 @@ local function waiting(events, group)
   return group['pending'] - #both
 end
 
+-- How many events were appended. Where the gate is, or was, closed, another field counts
+-- them (append.lua).
+local function appended(ledger)
+  local n = redis.call('HMGET', ledger, 'appended', 'counted')
+  return tonumber(n[1] or '0') or tonumber(n[2] or '0')
+end
+
 -- The state of a group's events. group is its line of XINFO GROUPS, as a map.
 local function account(events, ledger, counts, parked, dead, group)
   local c = redis.call('HMGET', counts, 'settled', 'dropped', 'lost', 'base')
   local a = {
-    appended = tonumber(redis.call('HGET', ledger, 'appended') or '0'),
+    appended = appended(ledger),
     unread = unread(events, group['last-delivered-id']),
     pending = waiting(events, group),
     parked = redis.call('ZCARD', parked),

@@ -1,52 +1,23 @@
 -- Adds entries unless their events were added before, all in one step.
 -- KEYS: for each section, which is a partition and a dedup window: events, the ring of
 --       buckets that hold the marks (see dedup.go), ledger.
--- ARGV: number of sections; then for each section: window in ms, number of records, and
---       for each record: mark (digest and facts), 1 for an undecodable event and 0 for
---       any other, the values of the fields schema to evidence in their order, the name
---       of the last field, its value.
+-- ARGV: number of sections, the generation of the layout that the caller knows; then for
+--       each section: window in ms, number of records, and for each record: mark (digest
+--       and facts), 1 for an undecodable event and 0 for any other, the values of the
+--       fields schema to evidence in their order, the name of the last field, its value.
 -- Answers for each record, in the order of ARGV: 1 new, 2 duplicate, 3 conflict (other
 -- facts under the same event ID), or the error that kept it out. A section's error keeps
 -- no other section out.
-local call, try = redis.call, redis.pcall
-local sub, find, byte, floor, frexp = string.sub, string.find, string.byte, math.floor, math.frexp
 local sections = tonumber(ARGV[1])
 local keys = #KEYS / sections
 local ring = keys - 2
-local size, step = 20, 13 -- of a mark in bytes, of a record in arguments
-local arg = 2
+local step = 13 -- of a record in arguments
+local arg = 3
 local answers = {}
 
 -- The time is the server's: gateways with different clocks share their marks.
 local time = call('TIME')
 local clock = tonumber(time[1]) * 1000 + floor(tonumber(time[2]) / 1000)
-
--- A bucket is a hash of rows of marks. It has one row for every eight marks and
--- gains them one at a time (linear hashing), so that their number follows from the
--- number of marks, and one read finds a mark or tells that there is none.
-local function spread(m)
-  local a, b, c, d = byte(m, 1, 4)
-  return ((a * 256 + b) * 256 + c) * 256 + d
-end
--- The largest power of two that is not above n.
-local function power(n)
-  local _, e = frexp(n)
-  return 2 ^ (e - 1)
-end
--- The row of a hash among n, of which p is the power.
-local function place(hash, n, p)
-  local i = hash % (2 * p)
-  if i >= n then i = i - p end
-  return i
-end
-
--- 2 or 3 where the row holds the mark's digest.
-local function known(row, digest, mark)
-  local at = find(row, digest, 1, true)
-  while at and (at - 1) % size ~= 0 do at = find(row, digest, at + 1, true) end
-  if not at then return nil end
-  return sub(row, at, at + size - 1) == mark and 2 or 3
-end
 
 for section = 0, sections - 1 do
   local first = section * keys + 1
@@ -126,8 +97,22 @@ for section = 0, sections - 1 do
   -- Counted before the entries are added and their marks set: it is refused where the
   -- server takes no writes, and a script that ends in the middle is not taken back. An
   -- entry without its mark would be added again by every resend.
+  local counter = 'appended'
   if not broken and new > 0 then
-    local counted = try('HINCRBY', ledger, 'appended', new)
+    local counted = try('HINCRBY', ledger, counter, new)
+    if type(counted) == 'table' then
+      -- It is no number where the gate is, or was, closed (close.lua), which keeps out
+      -- also those who know of no gate.
+      local gate = try('HMGET', ledger, counter, 'open', 'until')
+      if gate[1] == 'closed' then
+        counter = 'counted'
+        if gate[2] ~= ARGV[2] or gate[3] and tonumber(gate[3]) > clock then
+          counted = redis.error_reply('CLOSED the number of partitions is being changed, or was changed')
+        else
+          counted = try('HINCRBY', ledger, counter, new)
+        end
+      end
+    end
     if type(counted) == 'table' then broken = counted end
   end
 
@@ -188,7 +173,7 @@ for section = 0, sections - 1 do
     -- By pcall, and behind the marks: it must not keep them out.
     if undecodable > 0 then try('HINCRBY', ledger, 'undecodable', undecodable) end
   end
-  if not broken and added < new then call('HINCRBY', ledger, 'appended', added - new) end
+  if not broken and added < new then call('HINCRBY', ledger, counter, added - new) end
   arg = after + 1
 end
 return answers

@@ -28,7 +28,7 @@ end
 local function theirs(g)
   return {unread(KEYS[1], g['last-delivered-id']), g['pending'], 0, 0, 0, 0,
     tonumber(redis.call('HGET', KEYS[3], 'lost:' .. g['name']) or '0'), 0,
-    tonumber(redis.call('HGET', KEYS[2], 'appended') or '0'), 0, 0}
+    appended(KEYS[2]), 0, 0}
 end
 
 local own = tonumber(ARGV[1])

@@ -16,7 +16,7 @@ import (
 func (a *App) buildAdmin(ctx context.Context, store *effects.Store) error {
 	d := admin.Deps{
 		Logger: a.log, Gatherer: a.reg, Registerer: a.reg, Now: a.seams.now, Version: a.version,
-		Durability:  func(ctx context.Context) (streams.Durability, error) { return streams.Check(ctx, a.redis) },
+		Durability:  a.askDurability,
 		Stats:       streams.NewStats(a.redis, a.layout),
 		DeadLetters: streams.NewDeadLetters(a.redis, a.layout),
 	}
@@ -60,4 +60,18 @@ func (a *App) buildAdmin(ctx context.Context, store *effects.Store) error {
 	a.closeListener("admin", a.operator)
 	a.add("admin", func(ctx context.Context) error { return a.admin.Serve(ctx, a.operator) })
 	return nil
+}
+
+// askDurability also tells what is wrong with the number of partitions: the status shows it.
+func (a *App) askDurability(ctx context.Context) (streams.Durability, error) {
+	d, err := streams.Check(ctx, a.redis)
+	problem := a.partitions.Load()
+	switch {
+	case problem == nil:
+	case err != nil: // as a client whose connections are refused is told
+		err = problem
+	default:
+		d.Problems = append(d.Problems, problem.words)
+	}
+	return d, err
 }

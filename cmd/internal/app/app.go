@@ -69,9 +69,11 @@ type App struct {
 	ledger  *streams.Ledger // nil where no group is declared
 	// redisAway is what the last question of /readyz found.
 	redisAway atomic.Bool
-	parts     []part
-	cleanups  []cleanup
-	close     func() error
+	// partitions is what is wrong with their number, in words; nil while nothing is.
+	partitions atomic.Pointer[partitionsError]
+	parts      []part
+	cleanups   []cleanup
+	close      func() error
 
 	public, operator net.Listener
 }
@@ -109,6 +111,9 @@ func New(ctx context.Context, cfg *configs.Config, role Role, log *slog.Logger, 
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
+	if err := followPartitions(ctx, cfg, log); err != nil {
+		return nil, err
+	}
 	if a.layout, err = streams.NewLayout(cfg.Streams.Prefix, cfg.Streams.Partitions); err != nil {
 		return nil, fmt.Errorf("streams: %w", err)
 	}
@@ -117,7 +122,11 @@ func New(ctx context.Context, cfg *configs.Config, role Role, log *slog.Logger, 
 	}
 	a.writer = streams.NewWriter(a.redis, a.layout, cfg.Streams.Writer, a.reg)
 	a.writer.Guard(a.durability.Err)
+	a.writer.Belongs(a.deployment)
 	a.add("writer", a.writer.Run)
+	if err := a.watchPartitions(); err != nil {
+		return nil, err
+	}
 	var store *effects.Store
 	if role.Workers {
 		if store, err = a.openStore(ctx); err != nil {

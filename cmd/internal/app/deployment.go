@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -274,6 +275,9 @@ func MoveOwnership(ctx context.Context, c *configs.Config, store *effects.Store)
 func withDeployment(ctx context.Context, c *configs.Config, do func(*streams.Deployment, streams.Client) error) (err error) {
 	if c.EmbeddedRedis() {
 		return &ConfigError{errors.New("streams.redis.address: must be set: the embedded engine is of no deployment")}
+	}
+	if err := followPartitions(ctx, c, slog.New(slog.DiscardHandler)); err != nil {
+		return err
 	}
 	layout, err := streams.NewLayout(c.Streams.Prefix, c.Streams.Partitions)
 	if err != nil {

@@ -69,6 +69,9 @@ func (a *App) groupNames() []string {
 
 // keeps names what keeps a callback now, as /readyz says it.
 func (a *App) keeps() string {
+	if problem := a.partitions.Load(); problem != nil {
+		return "journal: " + problem.words
+	}
 	if a.redisAway.Load() {
 		return "journal"
 	}

@@ -20,6 +20,7 @@ func newSeams() seams {
 		redis: same[streams.Client], provider: same[provider.Provider],
 		door: same[gateway.Appender], stream: same[gateway.Appender], disk: same[journal.Disk],
 		log: same[workers.Log], handler: same[workers.BatchHandler],
+		change: func(streams.ChangeStep) {},
 		trimmer: func(run func(context.Context) error, _ streams.Client, _ streams.Layout) func(context.Context) error {
 			return run
 		},

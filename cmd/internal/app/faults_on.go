@@ -9,6 +9,6 @@ func newSeams() seams {
 	f := faults.FromEnvironment()
 	return seams{
 		now: f.Now, redis: f.Redis, provider: f.Provider, door: f.Door, stream: f.Stream,
-		disk: f.Disk, log: f.Log, handler: f.Handler, step: f.Step, trimmer: f.Trimmer,
+		disk: f.Disk, log: f.Log, handler: f.Handler, step: f.Step, trimmer: f.Trimmer, change: f.Change,
 	}
 }

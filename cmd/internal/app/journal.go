@@ -21,6 +21,9 @@ func DrainJournal(ctx context.Context, cfg *configs.Config, log *slog.Logger, pr
 	if cfg.EmbeddedRedis() {
 		return errors.New("streams.redis.address: must be set: there is no other Redis to drain into")
 	}
+	if err := followPartitions(ctx, cfg, log); err != nil {
+		return err
+	}
 	layout, err := streams.NewLayout(cfg.Streams.Prefix, cfg.Streams.Partitions)
 	if err != nil {
 		return fmt.Errorf("streams: %w", err)
@@ -41,6 +44,7 @@ func DrainJournal(ctx context.Context, cfg *configs.Config, log *slog.Logger, pr
 	}
 	writer := streams.NewWriter(rdb, layout, cfg.Streams.Writer, reg)
 	writer.Guard(watch.Err)
+	writer.Belongs(deployment)
 	o := cfg.Journal
 	o.Mode = gateway.JournalFallback // whatever its gateway's was, it is to be emptied
 	keeper, err := OpenKeeper(o, layout, rdb, writer, nil, log, reg)

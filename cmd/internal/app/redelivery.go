@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/paybell/paybell/configs"
@@ -47,11 +48,21 @@ func (r *Redelivery) Run(ctx context.Context, c *configs.Config, store *effects.
 			return err
 		}
 		reader := eventlog.NewReader(store)
+		p, err := streams.ReadPartitions(ctx, rdb, c.Streams.Prefix)
+		if err != nil {
+			return err
+		}
+		// The log tells partitions that there are no more, too.
+		for partition := layout.Partitions(); partition < slices.Max(append(p.Former, p.Number)); partition++ {
+			if err := r.logged(ctx, again, reader, layout, partition); err != nil {
+				return err
+			}
+		}
 		for partition := range layout.Partitions() {
 			if r.buried, err = again.Buried(ctx, partition); err != nil {
 				return err
 			}
-			if err := r.logged(ctx, again, reader, partition); err != nil {
+			if err := r.logged(ctx, again, reader, layout, partition); err != nil {
 				return err
 			}
 			if err := r.kept(ctx, again, partition); err != nil {
@@ -62,11 +73,14 @@ func (r *Redelivery) Run(ctx context.Context, c *configs.Config, store *effects.
 	})
 }
 
-// logged delivers what the event log has of a partition and the stream has not.
-func (r *Redelivery) logged(ctx context.Context, again *streams.Redelivery, reader *eventlog.Reader, partition int) error {
-	until, err := again.Oldest(ctx, partition)
-	if err != nil {
-		return err
+// logged delivers what the event log has of a partition and its stream has not.
+func (r *Redelivery) logged(ctx context.Context, again *streams.Redelivery, reader *eventlog.Reader, layout streams.Layout, partition int) error {
+	var until time.Time
+	var err error
+	if partition < layout.Partitions() {
+		if until, err = again.Oldest(ctx, partition); err != nil {
+			return err
+		}
 	}
 	if until.IsZero() {
 		until = time.Now()
@@ -81,7 +95,9 @@ func (r *Redelivery) logged(ctx context.Context, again *streams.Redelivery, read
 			break
 		}
 		for i := range entries {
-			if err := r.deliver(ctx, again, partition, entries[i].EntryID, &entries[i].Record, &r.Logged); err != nil {
+			// The log tells the partition of then, which a change of their number moves.
+			home := layout.Partition(entries[i].Event.OrderingKey())
+			if err := r.deliver(ctx, again, home, entries[i].EntryID, &entries[i].Record, &r.Logged); err != nil {
 				return err
 			}
 		}

@@ -54,6 +54,9 @@ func (a *App) ready(ctx context.Context) error {
 	if err == nil {
 		err = a.durability.Err()
 	}
+	if problem := a.partitions.Load(); problem != nil {
+		err = problem
+	}
 	a.redisAway.Store(err != nil)
 	switch {
 	case a.keeper == nil:
@@ -77,6 +80,9 @@ type readyError struct{ error }
 
 // PublicReason is what /readyz says.
 func (e readyError) PublicReason() string {
+	if problem, ok := errors.AsType[*partitionsError](e.error); ok {
+		return problem.words + ", and no journal keeps callbacks"
+	}
 	if errors.Is(e.error, streams.ErrDurability) {
 		return "redis does not keep what is promised and no journal keeps callbacks"
 	}

@@ -25,6 +25,7 @@ type seams struct {
 	log          func(workers.Log) workers.Log
 	handler      func(workers.BatchHandler) workers.BatchHandler
 	step         func(effects.Step) error
+	change       func(streams.ChangeStep)
 	trimmer      func(run func(context.Context) error, rdb streams.Client, layout streams.Layout) func(context.Context) error
 }
 

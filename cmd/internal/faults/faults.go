@@ -21,6 +21,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/paybell/paybell/streams"
 )
 
 // Point is a moment between two steps.
@@ -67,6 +69,24 @@ const (
 	// Trimmed: a pass of the trimmer is over.
 	Trimmed Point = "trimmed"
 )
+
+// The points that the command partitions change passes. They are in no list: no suite
+// starts it at random.
+const (
+	// PartitionsClosed: nothing is appended any more.
+	PartitionsClosed Point = "partitions.closed"
+	// PartitionsChanged: the new number holds, nobody was told.
+	PartitionsChanged Point = "partitions.changed"
+	// PartitionsTold: the connections of the other processes are closed.
+	PartitionsTold Point = "partitions.told"
+)
+
+// Change passes the point behind a step of a change of the number of partitions.
+func (f *Faults) Change(step streams.ChangeStep) {
+	f.pass(map[streams.ChangeStep]Point{
+		streams.ChangeClosed: PartitionsClosed, streams.ChangeDone: PartitionsChanged, streams.ChangeTold: PartitionsTold,
+	}[step])
+}
 
 // Points lists the points of each kind of process.
 func Points() (gateway, worker []Point) {

@@ -65,7 +65,11 @@ func (c *court) judgeLedger(ctx context.Context) error {
 	var appended, lost int64
 	for _, key := range keys {
 		head := strings.TrimSuffix(key, "events")
-		here, err := number(ctx, c.Redis, head+"ledger", "appended")
+		field := "appended"
+		if c.Redis.HGet(ctx, head+"ledger", field).Val() == "closed" { // the number of partitions was changed
+			field = "counted"
+		}
+		here, err := number(ctx, c.Redis, head+"ledger", field)
 		if err != nil {
 			return err
 		}
