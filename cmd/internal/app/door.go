@@ -65,6 +65,9 @@ func (a *App) groupNames() []string {
 
 // keeps names what keeps a callback now, as /readyz says it.
 func (a *App) keeps() string {
+	if breach, ok := errors.AsType[*streams.BreachError](a.durability.Err()); ok {
+		return "journal (" + broken(breach) + ")"
+	}
 	if a.redisAway.Load() {
 		return "journal"
 	}
