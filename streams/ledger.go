@@ -226,9 +226,9 @@ func (l *Ledger) Run(ctx context.Context) error {
 					"group", name, "difference", now.difference, "partitions", differing[name])
 			}
 			told[name] = now
-			switch {
-			case a.Alarm == rung[name]:
-			case a.Alarm == Alarm{}:
+			switch a.Alarm {
+			case rung[name]:
+			case Alarm{}:
 				l.log.Info("an operator has acknowledged what the ledger found", "group", name)
 			default:
 				l.log.Error("the ledger has found events that are lost, or there twice: see to it, then paybell ledger acknowledge",

@@ -75,10 +75,7 @@ func (a *Admin) order(c *gin.Context, want any) bool {
 		return false
 	}
 	q := query{names: map[string]string{"IDs": "ids", "Because": "because"}}
-	if !q.check(c, a.validate, want) {
-		return false
-	}
-	return true
+	return q.check(c, a.validate, want)
 }
 
 // letters reads what an operator asks to be done to dead letters, likewise.
