@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -104,7 +105,16 @@ func TestRestartIsNoLossOfASubscriber(t *testing.T) {
 		done = append(done, e.ID)
 	}
 	b.Settle(l, streams.Settlement{Done: done})
-	b.Ack("shipping", b.Subscriber("shipping", 250)...)
+	b.Ack("shipping", b.Subscriber("shipping", 100)...)
+	// The file, written anew, has what was read up to here, and no more.
+	if err := b.Write.BgRewriteAOF(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	streamstest.Eventually(t, "the file is rewritten", func() bool {
+		info := b.Write.Info(t.Context(), "persistence").Val()
+		return strings.Contains(info, "aof_rewrite_in_progress:0") && strings.Contains(info, "aof_rewrite_scheduled:0")
+	})
+	b.Ack("shipping", b.Subscriber("shipping", 150)...)
 	b.Trim(keep)
 	server.Restart()
 	streamstest.Eventually(t, "the server is back", func() bool { return b.Write.Ping(t.Context()).Err() == nil })
