@@ -48,6 +48,21 @@ func (o Options) checkDurability() error {
 	return errors.Join(errs...)
 }
 
+// BreachError is what a server lacks of the durability that is promised. It is an ErrDurability.
+type BreachError struct {
+	promised string
+	// Lacks says it in words that name settings of the server, and nothing else of it.
+	Lacks string
+}
+
+// Error implements error.
+func (b *BreachError) Error() string {
+	return fmt.Sprintf("%v: durability %s is promised, and the server does not keep it: %s", ErrDurability, b.promised, b.Lacks)
+}
+
+// Unwrap makes it an ErrDurability.
+func (b *BreachError) Unwrap() error { return ErrDurability }
+
 // Breach is an ErrDurability that says what a server lacks of the durability that
 // the options promise, in words; nil where it keeps it. The embedded engine is
 // exempt: what it forgets, the process knows how to keep.
@@ -90,7 +105,7 @@ func (d Durability) Breach(o Options) error {
 	if len(lacks) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: durability %s is promised, and the server does not keep it: %s", ErrDurability, o.Durability, strings.Join(lacks, "; "))
+	return &BreachError{promised: o.Durability, Lacks: strings.Join(lacks, "; ")}
 }
 
 // watchEvery is how often a Watch asks the server; watchBroken, while it does not

@@ -3,12 +3,14 @@ package streams
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,6 +46,8 @@ type Group struct {
 	log   *slog.Logger
 	m     *groupMetrics
 	parts []part
+	// uncreated: the group could not be created in some partition.
+	uncreated atomic.Bool
 }
 
 // part is what a Group remembers of a partition between leases.
@@ -94,9 +98,21 @@ func (g *Group) Partitions() int { return g.layout.Partitions() }
 func (g *Group) LeaseTTL() time.Duration { return g.o.LeaseTTL }
 
 // Ensure creates the group wherever it is missing, at the start of the stream:
-// a group gets the events from before its time too.
+// a group gets the events from before its time too. What keeps it from one partition does
+// not keep it from the others. It is counted and told once, until all could be created.
 func (g *Group) Ensure(ctx context.Context) error {
-	return ensureGroup(ctx, g.write, g.layout, g.name)
+	missing, err := missingGroup(ctx, g.write, g.layout, g.name)
+	if err != nil {
+		return err
+	}
+	err = createGroups(ctx, g.write, g.layout, missing, g.name)
+	if err != nil {
+		g.m.uncreated.Inc()
+	}
+	if told := g.uncreated.Swap(err != nil); err != nil && !told {
+		g.log.Error("the group cannot be created in every partition: it is tried again", "err", err)
+	}
+	return err
 }
 
 // DeclareGroup creates a group in every partition where it is missing, at the
@@ -105,27 +121,49 @@ func DeclareGroup(ctx context.Context, rdb Client, layout Layout, name string) e
 	if !groupForm.MatchString(name) {
 		return fmt.Errorf("streams: group %q: must be 1 to 64 letters, digits or any of . _ -", name)
 	}
-	return ensureGroup(ctx, newRunner(rdb), layout, name)
+	run := newRunner(rdb)
+	missing, err := missingGroup(ctx, run, layout, name)
+	if err != nil {
+		return err
+	}
+	return createGroups(ctx, run, layout, missing, name)
 }
 
-func ensureGroup(ctx context.Context, run *runner, layout Layout, name string) error {
+// missingGroup are the partitions in which a group is missing. Only there it is created: a
+// server that has no memory left refuses to create, and a group that is there can be worked
+// off all the same.
+func missingGroup(ctx context.Context, run *runner, layout Layout, name string) ([]int, error) {
 	pipe := run.rdb.Pipeline()
 	infos := make([]*redis.XInfoGroupsCmd, layout.Partitions())
 	for i := range infos {
 		infos[i] = pipe.XInfoGroups(ctx, layout.Events(i))
 	}
-	_, _ = pipe.Exec(ctx) // a stream that is not there is an error of its command
-	// Only what is missing is created: a server that has no memory left refuses to
-	// create, and a group that is there can be worked off all the same.
+	_, _ = pipe.Exec(ctx) // each command is looked at
+	var missing []int
 	for i, info := range infos {
-		if slices.ContainsFunc(info.Val(), func(g redis.XInfoGroup) bool { return g.Name == name }) {
-			continue
+		// A stream that is not there, or is none, is an answer of the server.
+		if _, answered := errors.AsType[redis.Error](info.Err()); info.Err() != nil && !answered {
+			return nil, unavailable("streams: find group "+name, info.Err())
 		}
-		if _, err := createGroup(ctx, run, layout, i, name); err != nil {
-			return err
+		if !slices.ContainsFunc(info.Val(), func(g redis.XInfoGroup) bool { return g.Name == name }) {
+			missing = append(missing, i)
 		}
 	}
-	return nil
+	return missing, nil
+}
+
+// createGroups creates a group in partitions; what fails in one does not stop the others.
+func createGroups(ctx context.Context, run *runner, layout Layout, partitions []int, name string) error {
+	var errs []error
+	for _, i := range partitions {
+		if _, err := createGroup(ctx, run, layout, i, name); err != nil {
+			errs = append(errs, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // createGroup creates a group in a partition, where it is missing, and begins its
@@ -136,7 +174,7 @@ func createGroup(ctx context.Context, run *runner, layout Layout, partition int,
 		layout.Parked(partition, name), layout.Dead(partition, name),
 	}, name)
 	if err != nil {
-		return false, fmt.Errorf("create group %s: %w", name, err)
+		return false, fmt.Errorf("create group %s in partition %d: %w", name, partition, err)
 	}
 	return number(at(reply, 0)) == 1, nil
 }

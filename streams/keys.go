@@ -78,6 +78,9 @@ func (l Layout) Deployment() string { return l.prefix + ":deployment" }
 // namespace, with a blank between.
 func (l Layout) Accounts() string { return l.prefix + ":accounts" }
 
+// Trimmer is the lease of the one process that trims.
+func (l Layout) Trimmer() string { return l.prefix + ":trimmer" }
+
 // Tag is the hash tag that the keys of a partition share.
 func (l Layout) Tag(partition int) string { return l.tags[partition] }
 

@@ -3,8 +3,11 @@ package streams
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,12 +37,17 @@ type Account struct {
 	Dropped int64 `json:"dropped"`
 	// Lost were deleted by somebody before the group had settled them.
 	Lost int64 `json:"lost"`
+	// Again is the part of Base that nobody accounts for: events that were found twice,
+	// settled twice, given again by hand, or never appended.
+	Again int64 `json:"again"`
+	// Alarm is what of Lost and Again no operator has acknowledged.
+	Alarm Alarm `json:"alarm"`
 	// Replayed is how many dead letters were delivered once more; they are in one of
 	// the states above. Created is how often the group was created in a partition.
 	Replayed int64 `json:"replayed"`
 	Created  int64 `json:"created"`
 	// Derived: in some partition there was too much unread to count, and Unread is what
-	// the equation leaves there.
+	// the equation leaves there, or for a subscriber the least it is.
 	Derived bool `json:"derived,omitempty"`
 	// Subscriber: another service acknowledges for the group, so nothing is counted, and
 	// Settled is what the equation leaves: also what was trimmed before the group was
@@ -48,6 +56,14 @@ type Account struct {
 	// Unreadable is in how many partitions the account could not be read, because a key
 	// is of another type. They are in none of the sums.
 	Unreadable int64 `json:"unreadable,omitempty"`
+}
+
+// Alarm is what was found that must not be. It is kept in Redis and lasts until somebody
+// acknowledges it.
+type Alarm struct {
+	// Lost and Again are deliveries: see Account.
+	Lost  int64 `json:"lost"`
+	Again int64 `json:"again"`
 }
 
 // Difference is how many events are nowhere, or, below zero, somewhere twice.
@@ -65,6 +81,9 @@ func (a *Account) add(b *Account) {
 	a.Dead += b.Dead
 	a.Dropped += b.Dropped
 	a.Lost += b.Lost
+	a.Again += b.Again
+	a.Alarm.Lost += b.Alarm.Lost
+	a.Alarm.Again += b.Alarm.Again
 	a.Replayed += b.Replayed
 	a.Created += b.Created
 	a.Derived = a.Derived || b.Derived
@@ -137,38 +156,56 @@ func (l *Ledger) read(ctx context.Context) (map[string]Account, map[string][]int
 
 // accountOf reads a row of ledger.lua.
 func accountOf(row []any, subscriber bool) Account {
-	if len(row) != 11 {
+	if len(row) != 15 {
 		return Account{Subscriber: subscriber, Unreadable: 1}
 	}
 	a := Account{
 		Unread: number(row[0]), Pending: number(row[1]), Parked: number(row[2]), Settled: number(row[3]),
 		Dead: number(row[4]), Dropped: number(row[5]), Lost: number(row[6]), Base: number(row[7]),
-		Appended: number(row[8]), Replayed: number(row[9]), Created: number(row[10]), Subscriber: subscriber,
+		Appended: number(row[8]), Replayed: number(row[9]), Created: number(row[10]), Derived: number(row[11]) == 1,
+		Again: number(row[12]), Subscriber: subscriber,
 	}
-	if a.Unread < 0 {
-		a.Unread, a.Derived = 0, true
-		a.Unread = max(0, a.Difference())
-	}
+	a.Alarm = Alarm{Lost: max(0, a.Lost-number(row[13])), Again: max(0, a.Again-number(row[14]))}
 	if subscriber {
 		a.Settled = max(0, a.Difference())
 	}
 	return a
 }
 
+// Acknowledge ends the alarm of a group: an operator knows of what it has lost and of what
+// it has twice, up to now. It returns what the alarm was about. The counts stay.
+func (l *Ledger) Acknowledge(ctx context.Context, group string) (Alarm, error) {
+	if !slices.Contains(l.groups, group) {
+		return Alarm{}, fmt.Errorf("%w: %q; the ledger has %s", ErrUnknownGroup, group, strings.Join(l.groups, ", "))
+	}
+	var sum Alarm
+	var errs []error
+	for i := range l.layout.Partitions() {
+		reply, err := l.run.run(ctx, acknowledgeScript, []string{l.layout.Counts(i, group), l.layout.Trim(i)}, group)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("streams: acknowledge partition %d: %w", i, err))
+			continue
+		}
+		sum.Lost += number(at(reply, 0))
+		sum.Again += number(at(reply, 1))
+	}
+	return sum, errors.Join(errs...)
+}
+
 // ledgerEvery is how often a Ledger looks.
 const ledgerEvery = 10 * time.Second
 
 // Run shows the accounts as metrics until ctx ends, and how far every group has come,
-// whoever reads it. It logs a difference when it begins and when it ends.
+// whoever reads it. It logs a difference, and an alarm, when it begins and when it ends.
 func (l *Ledger) Run(ctx context.Context) error {
 	tick := time.NewTicker(ledgerEvery)
 	defer tick.Stop()
 	type trouble struct{ difference, unreadable int64 }
-	told := map[string]trouble{}
+	told, rung := map[string]trouble{}, map[string]Alarm{}
 	stats := NewStats(l.run.rdb, l.layout)
 	for {
 		if report, err := stats.Read(ctx); err == nil {
-			l.m.show(report.Groups)
+			l.m.show(&report)
 			l.m.undecodable.WithLabelValues().Set(float64(report.Undecodable))
 		}
 		accounts, differing, err := l.read(ctx)
@@ -189,6 +226,15 @@ func (l *Ledger) Run(ctx context.Context) error {
 					"group", name, "difference", now.difference, "partitions", differing[name])
 			}
 			told[name] = now
+			switch a.Alarm {
+			case rung[name]:
+			case Alarm{}:
+				l.log.Info("an operator has acknowledged what the ledger found", "group", name)
+			default:
+				l.log.Error("the ledger has found events that are lost, or there twice: see to it, then paybell ledger acknowledge",
+					"group", name, "lost", a.Alarm.Lost, "again", a.Alarm.Again)
+			}
+			rung[name] = a.Alarm
 		}
 		select {
 		case <-ctx.Done():
@@ -201,12 +247,14 @@ func (l *Ledger) Run(ctx context.Context) error {
 type ledgerMetrics struct {
 	events     *prometheus.GaugeVec
 	difference *prometheus.GaugeVec
+	alarm      *prometheus.GaugeVec
 	unreadable *prometheus.GaugeVec
 	// undecodable is of no group. It has no labels and is a vector all the same, so that it
 	// is not shown as 0, which would then seem to rise, before it was read.
 	undecodable *prometheus.GaugeVec
 	// These are of every group there is.
 	lag, pending, oldest *prometheus.GaugeVec
+	entries              *prometheus.GaugeVec
 }
 
 // maxShown is how many groups are shown: anybody may create one.
@@ -216,12 +264,20 @@ func newLedgerMetrics(reg prometheus.Registerer) *ledgerMetrics {
 	return &ledgerMetrics{
 		events: register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "paybell_ledger_events",
-			Help: "Events of a group by state, and those appended; base is what the group was given again.",
+			Help: "Events of a group by state, and those appended; base is what the group was given again, again the part of it that nobody accounts for.",
 		}, []string{"group", "state"})),
 		difference: register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "paybell_ledger_difference",
 			Help: "Events of a group that are in no state, or, below zero, in two. Anything but 0 that lasts is an alarm.",
 		}, []string{"group"})),
+		alarm: register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "paybell_ledger_alarm",
+			Help: "Events of a group that were found lost, or there twice (again), and that no operator has acknowledged.",
+		}, []string{"group", "found"})),
+		entries: register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "paybell_streams_partition_entries",
+			Help: "Entries that a partition holds.",
+		}, []string{"partition"})),
 		unreadable: register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "paybell_ledger_unreadable_partitions",
 			Help: "Partitions in which the account of a group cannot be read, because a key is of another type.",
@@ -245,8 +301,12 @@ func newLedgerMetrics(reg prometheus.Registerer) *ledgerMetrics {
 	}
 }
 
-// show shows every group there is, and none that is gone.
-func (m *ledgerMetrics) show(groups []GroupStats) {
+// show shows every group there is, and none that is gone, and every partition.
+func (m *ledgerMetrics) show(report *Report) {
+	groups := report.Groups
+	for i := range report.Partitions {
+		m.entries.WithLabelValues(strconv.Itoa(i)).Set(float64(report.Partitions[i].Entries))
+	}
 	for _, vec := range []*prometheus.GaugeVec{m.lag, m.pending, m.oldest} {
 		vec.Reset()
 	}
@@ -261,10 +321,12 @@ func (m *ledgerMetrics) show(groups []GroupStats) {
 func (m *ledgerMetrics) set(group string, a *Account) {
 	for state, n := range map[string]int64{
 		"appended": a.Appended, "base": a.Base, "unread": a.Unread, "pending": a.Pending, "parked": a.Parked,
-		"settled": a.Settled, "dead": a.Dead, "dropped": a.Dropped, "lost": a.Lost, "replayed": a.Replayed,
+		"settled": a.Settled, "dead": a.Dead, "dropped": a.Dropped, "lost": a.Lost, "again": a.Again, "replayed": a.Replayed,
 	} {
 		m.events.WithLabelValues(group, state).Set(float64(n))
 	}
 	m.difference.WithLabelValues(group).Set(float64(a.Difference()))
+	m.alarm.WithLabelValues(group, "lost").Set(float64(a.Alarm.Lost))
+	m.alarm.WithLabelValues(group, "again").Set(float64(a.Alarm.Again))
 	m.unreadable.WithLabelValues(group).Set(float64(a.Unreadable))
 }

@@ -74,6 +74,7 @@ type groupMetrics struct {
 	done, dead                     prometheus.Counter
 	adopted, lost, parked          prometheus.Counter
 	acquired, leaseLost, recreated prometheus.Counter
+	uncreated                      prometheus.Counter
 }
 
 func newGroupMetrics(reg prometheus.Registerer, group string) *groupMetrics {
@@ -99,6 +100,8 @@ func newGroupMetrics(reg prometheus.Registerer, group string) *groupMetrics {
 			"Deliveries moved out of the stream to wait, or given another time there.").WithLabelValues(group),
 		lost: count("paybell_streams_group_lost_total",
 			"Pending entries whose event was deleted before the group had settled it.").WithLabelValues(group),
+		uncreated: count("paybell_streams_group_create_failures_total",
+			"Times that the group was missing in some partition and could not be created there.").WithLabelValues(group),
 		recreated: count("paybell_streams_group_recreated_total",
 			"Partitions in which the group was missing and was created again, at the start.").WithLabelValues(group),
 	}

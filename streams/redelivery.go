@@ -71,7 +71,7 @@ func (r *Redelivery) Oldest(ctx context.Context, partition int) (time.Time, erro
 // any more. It is Replayed, or Owing where the group has not settled it, Missing where it
 // is not there, or Full while too much is parked: then it may be tried again later.
 func (r *Redelivery) Deliver(ctx context.Context, partition int, entryID string, record *event.Record) (ReplayOutcome, error) {
-	args := []any{r.group, replayRoom, entryID}
+	args := []any{r.group, r.layout.replayRoom(), entryID}
 	if record != nil {
 		fields, err := record.Fields()
 		if err != nil {

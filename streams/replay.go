@@ -24,9 +24,12 @@ const (
 	Full ReplayOutcome = "full"
 )
 
-// replayRoom is how much may be parked in a partition for one more to be replayed: half
-// of what workers park there at most, by default.
-const replayRoom = 5_000
+// replayRoom is how much of a group may be parked for one more to be replayed: half of what
+// workers park at most, by default. Every partition has an equal share, as with workers.
+const replayRoom = 80_000
+
+// replayRoom is a partition's share of replayRoom.
+func (l Layout) replayRoom() int { return max(1, replayRoom/l.Partitions()) }
 
 // DeadLetterResult is what became of the dead letter called ID.
 type DeadLetterResult struct {
@@ -51,7 +54,7 @@ func (d *DeadLetters) Replay(ctx context.Context, group string, ids []string) ([
 		return d.run.run(ctx, replayScript, []string{
 			l.Dead(partition, group), l.Attempts(partition, group), l.Parked(partition, group),
 			l.Parcels(partition, group), l.Counts(partition, group),
-		}, entryID, id, replayRoom)
+		}, entryID, id, l.replayRoom())
 	})
 }
 

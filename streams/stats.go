@@ -16,12 +16,13 @@ import (
 // Stats reads how far every group has come, whoever created it.
 type Stats struct {
 	rdb    Client
+	run    *runner
 	layout Layout
 }
 
 // NewStats returns a reader of stats. It only reads.
 func NewStats(rdb Client, layout Layout) *Stats {
-	return &Stats{rdb: rdb, layout: layout}
+	return &Stats{rdb: rdb, run: newRunner(rdb), layout: layout}
 }
 
 // Report is the state of the streams at about one moment: partitions are read
@@ -50,8 +51,8 @@ type PartitionStats struct {
 type GroupStats struct {
 	Group   string `json:"group"`
 	Members int64  `json:"members"`
-	// Lag is how many entries were not delivered yet; LagMin is true when there
-	// were too many to count and Lag is the least it is.
+	// Lag is how many entries were not delivered yet, counted as the ledger counts what is
+	// unread; LagMin is true when there were too many to count and Lag is the least it is.
 	Lag    int64 `json:"lag"`
 	LagMin bool  `json:"lag_min,omitempty"`
 	// Pending were delivered and are not settled.
@@ -193,12 +194,8 @@ func (s *Stats) partition(ctx context.Context, i int, now time.Time) (int64, map
 	pipe := s.rdb.Pipeline()
 	length := pipe.XLen(ctx, key)
 	infos := pipe.XInfoGroups(ctx, key)
-	newest := pipe.XRevRangeN(ctx, key, "+", "-", 1)
 	_, _ = pipe.Exec(ctx) // each command is looked at
 	if err := length.Err(); err != nil {
-		return 0, nil, err
-	}
-	if err := newest.Err(); err != nil {
 		return 0, nil, err
 	}
 	if err := infos.Err(); err != nil {
@@ -207,22 +204,23 @@ func (s *Stats) partition(ctx context.Context, i int, now time.Time) (int64, map
 		}
 		return 0, nil, err
 	}
-	last := ""
-	if m := newest.Val(); len(m) > 0 {
-		last = m[0].ID
-	}
 	out := make(map[string]GroupPartition, len(infos.Val()))
-	for _, info := range infos.Val() {
-		p, err := s.group(ctx, i, info, last, now)
+	lags, err := s.lags(ctx, i, infos.Val())
+	if err != nil {
+		return 0, nil, err
+	}
+	for n, info := range infos.Val() {
+		p, err := s.group(ctx, i, info, now)
 		if err != nil {
 			return 0, nil, err
 		}
+		p.Lag, p.LagMin = lags[n].n, lags[n].least
 		out[info.Name] = p
 	}
 	return length.Val(), out, nil
 }
 
-func (s *Stats) group(ctx context.Context, i int, info redis.XInfoGroup, last string, now time.Time) (GroupPartition, error) {
+func (s *Stats) group(ctx context.Context, i int, info redis.XInfoGroup, now time.Time) (GroupPartition, error) {
 	p := GroupPartition{Partition: i, LastDelivered: info.LastDeliveredID, Consumers: info.Consumers}
 	pipe := s.rdb.Pipeline()
 	pending := pipe.XPending(ctx, s.layout.Events(i), info.Name)
@@ -269,9 +267,7 @@ func (s *Stats) group(ctx context.Context, i int, info redis.XInfoGroup, last st
 		p.Epoch, _ = v[1].(string)
 		p.LeaseLeft = max(0, left.Val())
 	}
-	var err error
-	p.Lag, p.LagMin, err = s.lag(ctx, i, info, last)
-	return p, err
+	return p, nil
 }
 
 // wrongType reports that somebody has put something else in the place of a key. It hides
@@ -282,33 +278,65 @@ func overwritten(key string) string { return key + " is a key of another type: D
 
 // What is counted by reading is read in pages, and not without end.
 const (
-	lagPage = 200
-	lagMost = 10_000
+	lagPage  = 200
+	lagMost  = 10_000
+	lagBytes = 4 << 20
 )
 
-// lag is how many entries lie after the last one delivered. The server's own
-// count is taken where it is one: the embedded engine always answers the length
-// of the stream (it does not know entries-read either), and Redis answers nil
-// for a group that began in the middle or after an entry was deleted.
-func (s *Stats) lag(ctx context.Context, i int, info redis.XInfoGroup, last string) (n int64, least bool, err error) {
-	from, _ := parseID(info.LastDeliveredID) // Redis gave it
-	if end, _ := parseID(last); !from.less(end) {
-		return 0, false, nil
+// lag is how many entries a group has not been given, or the least it is.
+type lag struct {
+	n     int64
+	least bool
+}
+
+// lags are the lags of groups, as the ledger counts them (unread.lua). A group that has no
+// account and is far behind is counted by reading on.
+func (s *Stats) lags(ctx context.Context, i int, infos []redis.XInfoGroup) ([]lag, error) {
+	out := make([]lag, len(infos))
+	if len(infos) == 0 {
+		return out, nil
 	}
-	if info.Lag >= 0 && (info.EntriesRead > 0 || from == position{}) {
-		return info.Lag, false, nil
+	keys, names := []string{s.layout.Events(i), s.layout.Ledger(i)}, make([]string, len(infos))
+	for n, info := range infos {
+		names[n] = info.Name
+		keys = append(keys, s.layout.Counts(i, info.Name), s.layout.Parked(i, info.Name), s.layout.Dead(i, info.Name))
 	}
-	start := nextID(from.String())
-	for n < lagMost {
+	reply, err := s.run.run(ctx, lagScript, keys, anys(nil, names)...)
+	if err != nil {
+		return nil, err
+	}
+	for n, info := range infos {
+		row, _ := at(reply, n).([]any) // the script answers lists; none for a group that has gone
+		out[n] = lag{number(at(row, 0)), number(at(row, 1)) == 2}
+		if !out[n].least {
+			continue
+		}
+		if out[n], err = s.count(ctx, i, info.LastDeliveredID); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// count reads the entries behind one.
+func (s *Stats) count(ctx context.Context, i int, after string) (l lag, err error) {
+	for bytes, start := 0, nextID(after); l.n < lagMost && bytes < lagBytes; {
 		page, err := s.rdb.XRangeN(ctx, s.layout.Events(i), start, "+", lagPage).Result()
 		if err != nil {
-			return 0, false, err
+			return lag{}, err
 		}
-		n += int64(len(page))
+		for _, m := range page {
+			for field, v := range m.Values {
+				text, _ := v.(string) // values of an entry are text
+				bytes += len(field) + len(text)
+			}
+		}
+		l.n += int64(len(page))
 		if len(page) < lagPage {
-			return n, false, nil
+			return l, nil
 		}
 		start = nextID(page[len(page)-1].ID)
 	}
-	return n, true, nil
+	l.least = true
+	return l, nil
 }

@@ -1,15 +1,11 @@
 package streams
 
-import (
-	"strconv"
-
-	"github.com/prometheus/client_golang/prometheus"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 type trimMetrics struct {
 	entries, failed, overtaken prometheus.Counter
 	created, lost, again       *prometheus.CounterVec
-	length                     *prometheus.GaugeVec
+	holder                     prometheus.Gauge
 }
 
 func newTrimMetrics(reg prometheus.Registerer, declared []string) *trimMetrics {
@@ -39,10 +35,10 @@ func newTrimMetrics(reg prometheus.Registerer, declared []string) *trimMetrics {
 			Name: "paybell_streams_trim_again_total",
 			Help: "Entries that a group of ours has once more, because somebody set it back, or that were never appended.",
 		}, []string{"group"})),
-		length: register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "paybell_streams_partition_entries",
-			Help: "Entries that a partition holds.",
-		}, []string{"partition"})),
+		holder: register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "paybell_streams_trim_holder",
+			Help: "1 while this process trims, 0 while another one does.",
+		})),
 	}
 	// An alarm compares with zero, so zero has to be there.
 	for _, group := range declared {
@@ -53,6 +49,9 @@ func newTrimMetrics(reg prometheus.Registerer, declared []string) *trimMetrics {
 	return m
 }
 
-func (m *trimMetrics) left(partition int, entries int64) {
-	m.length.WithLabelValues(strconv.Itoa(partition)).Set(float64(entries))
+func (m *trimMetrics) holds(is bool) {
+	m.holder.Set(0)
+	if is {
+		m.holder.Set(1)
+	}
 }

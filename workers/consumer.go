@@ -79,10 +79,9 @@ func (c *consumer) tick(ctx context.Context) error {
 		return err
 	}
 	if !c.ensured {
-		if err := c.log.Ensure(call); err != nil {
-			return err
-		}
-		c.ensured = true
+		// It tells what it could not create, and is tried again with the next tick: one
+		// partition does not stop the others.
+		c.ensured = c.log.Ensure(call) == nil
 	}
 	members, err := c.log.Heartbeat(call)
 	if err != nil {

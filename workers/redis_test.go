@@ -3,6 +3,7 @@ package workers_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -192,4 +193,35 @@ func TestGroupThatIsDestroyedIsReadAgainFromItsStart(t *testing.T) {
 			a.ordered(t, want)
 		})
 	}
+}
+
+// TestPartitionWithoutAGroupStopsNoOther: where somebody has put something else in the place
+// of a partition, the group cannot be created there. It works in all the others, and there
+// as soon as that is mended.
+func TestPartitionWithoutAGroupStopsNoOther(t *testing.T) {
+	b := streamstest.New(t, streamstest.Redis(t).Addr(), short)
+	const broken = 1
+	if err := b.Write.Set(t.Context(), b.Layout.Events(broken), "x", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	source := streams.NewFeed(b.Read, b.Layout, b.Options.Block)
+	t.Cleanup(func() {
+		_ = b.Read.Close() // ends the reads that Close waits for
+		source.Close()
+	})
+	g, err := streams.NewGroup(b.Write, source, b.Layout, "points", "w1", b.Options.Group(), slog.New(slog.DiscardHandler), b.Reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newApplied()
+	start(t, workers.On(g), each(func(d workers.Delivery) error { a.apply(d); return nil }), workers.DefaultOptions())
+	for _, partition := range []int{0, 2, 3} {
+		b.AppendTo(partition, 3)
+	}
+	eventually(t, "the other partitions are worked off", func() bool { return a.has(9) })
+	if err := b.Write.Del(t.Context(), b.Layout.Events(broken)).Err(); err != nil {
+		t.Fatal(err)
+	}
+	b.AppendTo(broken, 3)
+	eventually(t, "it is worked off as well", func() bool { return a.has(12) })
 }

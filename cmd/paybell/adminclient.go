@@ -69,19 +69,19 @@ func (a *adminClient) get(ctx context.Context, path string, query url.Values, ou
 	return a.do(req, out)
 }
 
-// post asks for something to be done and reads the answer into out.
-func (a *adminClient) post(ctx context.Context, path string, in, out any) error {
+// post asks for something to be done, reads the answer into out and returns it as it came,
+// too.
+func (a *adminClient) post(ctx context.Context, path string, in, out any) ([]byte, error) {
 	body, err := json.Marshal(in)
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", a.base, err)
+		return nil, fmt.Errorf("ask %s: %w", a.base, err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.base+path, bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", a.base, err)
+		return nil, fmt.Errorf("ask %s: %w", a.base, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	_, err = a.do(req, out)
-	return err
+	return a.do(req, out)
 }
 
 func (a *adminClient) do(req *http.Request, out any) ([]byte, error) {

@@ -28,6 +28,7 @@ type cli struct {
 	Status      statusCmd      `cmd:"" help:"Show accounts, groups and recent orders of a running process."`
 	Deadletters deadlettersCmd `cmd:"" help:"Look after deliveries that were given up."`
 	Replay      replayCmd      `cmd:"" help:"Deliver dead letters again, or with --settled what a group has settled."`
+	Ledger      ledgerCmd      `cmd:"" help:"Acknowledge what the ledger has found."`
 	Journal     journalCmd     `cmd:"" help:"Look after the journal of a gateway."`
 	Config      configCmd      `cmd:"" help:"Check, print or explain the configuration."`
 	Migrate     migrateCmd     `cmd:"" help:"Bring the database schema up to date."`

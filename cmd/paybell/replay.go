@@ -299,7 +299,7 @@ func (s *selection) carryOut(ctx context.Context, client *adminClient, verb stri
 		begun := time.Now()
 		n := min(size, len(ids))
 		var answer admin.DeadLetterResults
-		if err := client.post(ctx, "/api/v1/deadletters/"+url.PathEscape(s.Group)+"/"+verb, request(ids[:n]), &answer); err != nil {
+		if _, err := client.post(ctx, "/api/v1/deadletters/"+url.PathEscape(s.Group)+"/"+verb, request(ids[:n]), &answer); err != nil {
 			return err
 		}
 		heard(answer.Results)

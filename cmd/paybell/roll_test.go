@@ -5,6 +5,7 @@ package main_test
 import (
 	"database/sql"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/paybell/paybell/handlers/effects/effectstest"
+	"github.com/paybell/paybell/streams"
 	"github.com/paybell/paybell/streams/streamstest"
 )
 
@@ -93,6 +95,22 @@ func TestLastReleaseRunsBesideThisOne(t *testing.T) {
 		}
 	}
 
+	bench := streamstest.New(t, server.Addr(), func(o *streams.Options) { o.Partitions = 16 })
+	ledger := streams.NewLedger(bench.Write, bench.Layout, []string{"orderstatus", "points", "eventlog"}, slog.New(slog.DiscardHandler), bench.Reg)
+	// addsUp: both trim, and neither finds anything lost, or there twice.
+	addsUp := func(phase string) {
+		t.Helper()
+		accounts, err := ledger.Read(t.Context())
+		if err != nil || len(accounts) != 3 {
+			t.Fatalf("%s: %v, %v", phase, accounts, err)
+		}
+		for name, a := range accounts {
+			if a.Alarm != (streams.Alarm{}) || a.Difference() != 0 {
+				t.Errorf("%s: %s: %+v", phase, name, a)
+			}
+		}
+	}
+
 	older.run("migrate")
 	oldGateway, oldWorker := older.start("gateway", older.gatewayURL), worker(older, "old")
 	stop := make(chan struct{})
@@ -122,6 +140,7 @@ func TestLastReleaseRunsBesideThisOne(t *testing.T) {
 	close(stop)
 	senders.Wait()
 	settled("side by side")
+	addsUp("side by side")
 
 	// Forward: what the old one has left is the new one's.
 	oldWorker.kill()
@@ -138,5 +157,6 @@ func TestLastReleaseRunsBesideThisOne(t *testing.T) {
 	senders.Wait()
 	newGateway.kill()
 	settled("rolled back")
+	addsUp("rolled back")
 	t.Logf("%d callbacks accepted, %d kills beside each other, 4 while rolling", accepted.Load(), kills)
 }

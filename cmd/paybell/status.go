@@ -135,11 +135,14 @@ func addLedger(b *strings.Builder, ledger map[string]admin.LedgerStatus) {
 	if len(ledger) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\nLEDGER\tAPPENDED\tBASE\tUNREAD\tPENDING\tPARKED\tSETTLED\tDEAD\tDROPPED\tLOST\tDIFFERENCE\tREPLAYED\n")
+	fmt.Fprintf(b, "\nLEDGER\tAPPENDED\tBASE\tUNREAD\tPENDING\tPARKED\tSETTLED\tDEAD\tDROPPED\tLOST\tAGAIN\tDIFFERENCE\tREPLAYED\n")
 	for _, name := range slices.Sorted(maps.Keys(ledger)) {
 		a := ledger[name]
-		fmt.Fprintf(b, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", name, a.Appended, a.Base, a.Unread, a.Pending, a.Parked,
-			a.Settled, a.Dead, a.Dropped, a.Lost, a.Difference, a.Replayed)
+		fmt.Fprintf(b, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", name, a.Appended, a.Base, a.Unread, a.Pending, a.Parked,
+			a.Settled, a.Dead, a.Dropped, a.Lost, a.Again, a.Difference, a.Replayed)
+		if a.Alarm != (streams.Alarm{}) {
+			fmt.Fprintf(b, "  ! %d lost and %d found twice: see docs/operating.md, then paybell ledger acknowledge %s\n", a.Alarm.Lost, a.Alarm.Again, name)
+		}
 		if a.Subscriber {
 			b.WriteString("  acknowledges by itself: settled is what remains\n")
 		}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/paybell/paybell/streams"
 	"github.com/paybell/paybell/streams/streamstest"
 )
 
@@ -85,5 +86,48 @@ func TestStatusTellsOfUndecodableCallbacks(t *testing.T) {
 			t.Fatalf("%s: status %d, %v", after, resp.StatusCode, err)
 		}
 		told(after, line, 1)
+	}
+}
+
+// TestLedgerRingsInTheStatusUntilItIsAcknowledged: what was found lost or twice stands in the
+// status until an operator says that it is known.
+func TestLedgerRingsInTheStatusUntilItIsAcknowledged(t *testing.T) {
+	server := streamstest.Redis(t, streamstest.AOF("everysec")...)
+	s := newStack(t, server.Addr(), "unused")
+	admin := freeAddress(t)
+	s.startAt("gateway", admin)
+	b := streamstest.New(t, server.Addr(), func(o *streams.Options) { o.Partitions = 16 })
+	run := func(args ...string) (string, error) {
+		out, err := s.command(append(args, "--admin", "http://"+admin)...).CombinedOutput()
+		return string(out), err
+	}
+	waitUntil(t, 20*time.Second, "the gateway answers", func() bool {
+		_, err := run("status")
+		return err == nil
+	})
+	if err := streams.DeclareGroup(t.Context(), b.Write, b.Layout, "points"); err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range []string{"lost", "again"} {
+		if err := b.Write.HIncrBy(t.Context(), b.Layout.Counts(3, "points"), field, 2).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const line = "  ! 2 lost and 2 found twice: see docs/operating.md, then paybell ledger acknowledge points\n"
+	for range 2 {
+		if table, err := run("status"); err != nil || !strings.Contains(table, line) {
+			t.Fatalf("%v, want %q in\n%s", err, line, table)
+		}
+	}
+	for _, want := range []string{"2 lost and 2 found twice of points are acknowledged\n", "there was nothing to acknowledge of points\n"} {
+		if told, err := run("ledger", "acknowledge", "points", "--because", "sent again"); err != nil || told != want {
+			t.Fatalf("%v %q, want %q", err, told, want)
+		}
+	}
+	if table, err := run("status"); err != nil || strings.Contains(table, "found twice") {
+		t.Fatalf("%v\n%s", err, table)
+	}
+	if told, err := run("ledger", "acknowledge", "nobody", "--because", "x"); err == nil || !strings.Contains(told, "the ledger has ") {
+		t.Fatalf("%v %q", err, told)
 	}
 }

@@ -131,6 +131,7 @@ func (a *Admin) routes() *gin.Engine {
 	v1.GET("/deadletters/:group/:id", a.showDeadLetter)
 	v1.POST("/deadletters/:group/replay", a.replayDeadLetters)
 	v1.POST("/deadletters/:group/drop", a.dropDeadLetters)
+	v1.POST("/ledger/:group/acknowledge", a.acknowledge)
 	return e
 }
 
@@ -144,6 +145,7 @@ func (a *Admin) index(c *gin.Context) {
 		"dead_letter":  "/api/v1/deadletters/{group}/{id}",
 		"replay":       "POST /api/v1/deadletters/{group}/replay {\"ids\": [...]}",
 		"drop":         "POST /api/v1/deadletters/{group}/drop {\"ids\": [...], \"because\": \"...\"}",
+		"acknowledge":  "POST /api/v1/ledger/{group}/acknowledge {\"because\": \"...\"}",
 		"metrics":      "/metrics",
 		"profiles":     "/debug/pprof/",
 	})

@@ -39,7 +39,7 @@ type DeadLetterResults struct {
 
 func (a *Admin) replayDeadLetters(c *gin.Context) {
 	var want ReplayRequest
-	if !a.order(c, &want) {
+	if !a.letters(c, &want) {
 		return
 	}
 	group := pathParam(c, "group")
@@ -49,7 +49,7 @@ func (a *Admin) replayDeadLetters(c *gin.Context) {
 
 func (a *Admin) dropDeadLetters(c *gin.Context) {
 	var want DropRequest
-	if !a.order(c, &want) {
+	if !a.letters(c, &want) {
 		return
 	}
 	group := pathParam(c, "group")
@@ -75,7 +75,12 @@ func (a *Admin) order(c *gin.Context, want any) bool {
 		return false
 	}
 	q := query{names: map[string]string{"IDs": "ids", "Because": "because"}}
-	if !q.check(c, a.validate, want) {
+	return q.check(c, a.validate, want)
+}
+
+// letters reads what an operator asks to be done to dead letters, likewise.
+func (a *Admin) letters(c *gin.Context, want any) bool {
+	if !a.order(c, want) {
 		return false
 	}
 	if a.deps.DeadLetters == nil {

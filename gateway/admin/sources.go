@@ -13,9 +13,12 @@ type Stats interface {
 	Read(ctx context.Context) (streams.Report, error)
 }
 
-// Ledger tells where the events of each of our own groups are; *streams.Ledger does.
+// Ledger tells where the events of each of our own groups are, and what of them is lost;
+// *streams.Ledger does.
 type Ledger interface {
 	Read(ctx context.Context) (map[string]streams.Account, error)
+	// Acknowledge ends the alarm of a group and returns what it was about.
+	Acknowledge(ctx context.Context, group string) (streams.Alarm, error)
 }
 
 // DeadLetters reads dead letters, replays and drops them; *streams.DeadLetters does.

@@ -3,48 +3,6 @@
 -- what is seen (unread, pending, parked, dead) add up to what was appended, plus base:
 -- what the group was given again when it was created again, less what had gone before
 -- it was created first.
-local function parts(id)
-  local ms, seq = string.match(id, '^(%d+)%-(%d+)$')
-  return ms or id, seq or '0'
-end
-local function newer(a, b)
-  local am, as = parts(a)
-  local bm, bs = parts(b)
-  -- Compared as text: a number of Lua does not hold all 64 bits.
-  if #am ~= #bm then return #am > #bm end
-  if am ~= bm then return am > bm end
-  if #as ~= #bs then return #as > #bs end
-  return as > bs
-end
-
--- How many entries, and how many bytes of them, are looked at one by one to count what
--- is unread: every process that trims looks, once a second, at every partition.
-local most, heavy = 500, 512 * 1024
-
--- How many entries lie behind the last one delivered; -1 when that are too many to
--- count. Redis's own lag would not do: what it knows of a group's reads is not in the
--- append-only file, and so is wrong after a restart.
-local function unread(events, last)
-  local length = redis.call('XLEN', events)
-  if length == 0 then return 0 end
-  local first = redis.call('XRANGE', events, '-', '+', 'COUNT', 1)[1][1]
-  if newer(first, last) then return length end
-  local newest = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1][1]
-  if not newer(newest, last) then return 0 end
-  -- The fields come along, so the pages are small.
-  local n, from, bytes = 0, newest, 0
-  while n < most and bytes < heavy do
-    local page = redis.call('XREVRANGE', events, from, last, 'COUNT', 11)
-    for _, e in ipairs(page) do
-      if e[1] == last then return n end
-      if e[1] ~= from or n == 0 then n = n + 1 end
-      for _, v in ipairs(e[2]) do bytes = bytes + #v end
-    end
-    if #page < 11 then return n end
-    from = page[#page][1]
-  end
-  return -1
-end
 
 -- How many of a group's pending entries it is not given again: those behind the last one
 -- delivered are unread as well, because somebody set the group back. -1 when that are
@@ -64,7 +22,8 @@ local function appended(ledger)
   return tonumber(n[1] or '0') or tonumber(n[2] or '0')
 end
 
--- The state of a group's events. group is its line of XINFO GROUPS, as a map.
+-- The state of a group's events. group is its line of XINFO GROUPS, as a map. Where too much
+-- is unread to be counted, derived is 1 and unread is what the others leave of what is owed.
 local function account(events, ledger, counts, parked, dead, group)
   local c = redis.call('HMGET', counts, 'settled', 'dropped', 'lost', 'base')
   local a = {
@@ -74,10 +33,11 @@ local function account(events, ledger, counts, parked, dead, group)
     parked = redis.call('ZCARD', parked),
     dead = redis.call('XLEN', dead),
     settled = tonumber(c[1] or '0'), dropped = tonumber(c[2] or '0'),
-    lost = tonumber(c[3] or '0'), base = tonumber(c[4] or '0'),
+    lost = tonumber(c[3] or '0'), base = tonumber(c[4] or '0'), derived = 0,
   }
   if a.pending < 0 then a.unread, a.pending = -1, group['pending'] end
   a.owed = a.appended + a.base - a.parked - a.dead - a.settled - a.dropped - a.lost
+  if a.unread < 0 then a.unread, a.derived = math.max(0, a.owed - a.pending), 1 end
   return a
 end
 

@@ -34,7 +34,7 @@ local function behind(events, g)
 end
 
 -- What the accounts count, and is summed up in the first of the new partitions.
-local counted = {'settled', 'dropped', 'lost', 'base', 'replayed'}
+local counted = {'settled', 'dropped', 'lost', 'base', 'replayed', 'again', 'lost_known', 'again_known'}
 
 -- The position of an effect store belongs to the place of a partition in its number, and a
 -- hash tag may have another place in another number.
@@ -101,7 +101,8 @@ for p = 0, from - 1 do
   redis.call('HDEL', KEYS[k + 1], 'until', 'plain', 'undecodable')
   local trim = redis.call('HGETALL', KEYS[k + 2])
   for i = 1, #trim, 2 do
-    if not string.find(trim[i], '^read:') then take(KEYS[k + 2], trim[i], 'trim ' .. trim[i]) end
+    -- What a group had read, and whether Redis knows it, is the stream's.
+    if string.find(trim[i], '^lost:') or string.find(trim[i], '^known:') or string.find(trim[i], '^overtaken:') then take(KEYS[k + 2], trim[i], 'trim ' .. trim[i]) end
   end
   redis.call('DEL', KEYS[k + 2])
   for i = 1, own do

@@ -1,109 +1,29 @@
--- Trims what every declared group is done with. KEYS: events, trim, ledger, then
--- counts, parked, dead and parcels of each of our own groups.
--- ARGV: retention age in ms, retention bytes, ghosts' least idle time in ms,
---       most entries to look at, age in ms and bytes of what is kept after it is settled,
---       number of our own groups, our own groups, the subscribers' declared groups.
--- Answers {1, entries trimmed, entries left, 1 when there is more to do,
---          groups created, {group, entries lost, ...}, {group, ghosts, ...},
---          undeclared groups overtaken, groups whose account began anew,
---          groups that stood behind the end, {group, events it has again, ...}}.
-local function less(a, b) return newer(b, a) end
--- The id after one; the id itself where that cannot be told exactly.
-local function after(id)
-  local ms, seq = parts(id)
-  if #seq > 15 then return id end
-  return ms .. '-' .. string.format('%.0f', tonumber(seq) + 1)
-end
-local function map(list)
-  local m = {}
-  for i = 1, #list, 2 do m[list[i]] = list[i + 1] end
-  return m
-end
-local function entry(from, to)
-  local e = redis.call('XRANGE', KEYS[1], from, to, 'COUNT', 1)
-  return e[1] and e[1][1]
-end
-
-local look, own = tonumber(ARGV[4]), tonumber(ARGV[7])
-local groups, created, declared = {}, {}, {}
-local function look_up()
-  local list = redis.pcall('XINFO', 'GROUPS', KEYS[1])
-  if list.err then list = {} end
-  groups = {}
-  for _, g in ipairs(list) do
-    local m = map(g)
-    groups[m['name']] = m
-  end
-end
-look_up()
--- A declared group that is not there gets everything from the first entry on, so
--- it has to be there before the floor is found.
-for i = 8, #ARGV do
-  declared[ARGV[i]] = i - 7
-  if not groups[ARGV[i]] then
-    local k = 4 * (i - 7)
-    if i > 7 + own then
-      redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[i], '0', 'MKSTREAM')
-    else
-      local _, err = create(KEYS[1], KEYS[3], KEYS[k], KEYS[k + 1], KEYS[k + 2], ARGV[i])
-      if err then return {-2, err} end
-    end
-    created[#created + 1] = ARGV[i]
-  end
-end
-if #created > 0 then look_up() end
-local lost, ghosts, overtaken, anew, beyond, again = {}, {}, {}, {}, {}, {}
+-- Trims what every declared group is done with. KEYS and ARGV: see declared.lua.
+-- Answers {1, entries trimmed, entries left, 1 when there is more to do, groups created,
+--          undeclared groups overtaken, groups that stood behind the end}.
+local overtaken, beyond = {}, {}
 
 -- A group that somebody set behind the end of the stream would never get an entry, and
 -- what comes would count as read. Nobody can tell what it had read before.
-local about = redis.pcall('XINFO', 'STREAM', KEYS[1])
-about = about.err and {} or map(about)
-for i = 8, #ARGV do
-  local g, newest = groups[ARGV[i]], about['last-generated-id']
-  -- The embedded engine tells another end, and has no such command.
-  if about['entries-added'] and less(newest, g['last-delivered-id']) then
-    redis.call('XGROUP', 'SETID', KEYS[1], g['name'], '0')
-    g['last-delivered-id'], g['entries-read'] = '0-0', nil
-    beyond[#beyond + 1] = g['name']
+local newest, about = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1], nil
+for i = 9, #ARGV do
+  local g = groups[ARGV[i]]
+  if not newest or less(newest[1], g['last-delivered-id']) then
+    if not about then
+      about = redis.pcall('XINFO', 'STREAM', KEYS[1])
+      about = about.err and {} or map(about)
+    end
+    -- The embedded engine tells another end, and has no such command.
+    if about['entries-added'] and less(about['last-generated-id'], g['last-delivered-id']) then
+      redis.call('XGROUP', 'SETID', KEYS[1], g['name'], '0')
+      g['last-delivered-id'], g['entries-read'] = '0-0', nil
+      beyond[#beyond + 1] = g['name']
+    end
   end
 end
 local length = redis.call('XLEN', KEYS[1])
-
--- Of our own groups the account tells what somebody has removed before it was settled:
--- it is owed, and nowhere any more.
-for i = 8, 7 + own do
-  local g, k = groups[ARGV[i]], 4 * (i - 7)
-  -- Somebody deleted the schedule, or a part of it: what is parked is due now.
-  local kept, due = redis.pcall('HLEN', KEYS[k + 3]), redis.pcall('ZCARD', KEYS[k + 1])
-  if type(kept) == 'number' and type(due) == 'number' and kept > due then
-    local now = redis.call('TIME')[1] .. '000'
-    for _, id in ipairs(redis.call('HKEYS', KEYS[k + 3])) do redis.call('ZADD', KEYS[k + 1], 'NX', now, id) end
-  end
-  local a = account(KEYS[1], KEYS[3], KEYS[k], KEYS[k + 1], KEYS[k + 2], g)
-  local n = a.owed - a.unread - a.pending
-  if a.unread < 0 then
-    -- There are too many to know.
-  elseif not redis.call('HGET', KEYS[k], 'created') then
-    -- Nobody remembers what it was owed before: it is owed what there is.
-    redis.call('HSET', KEYS[k], 'created', 1)
-    redis.call('HINCRBY', KEYS[k], 'base', -n)
-    anew[#anew + 1] = g['name']
-  elseif n > 0 then
-    redis.call('HINCRBY', KEYS[k], 'lost', n)
-    lost[#lost + 1] = g['name']
-    lost[#lost + 1] = n
-  elseif n < 0 then
-    -- It has what it had before once more: somebody set it back, or put entries there
-    -- that were never appended. Left like this, it would hide as many losses.
-    redis.call('HINCRBY', KEYS[k], 'base', -n)
-    redis.call('HINCRBY', KEYS[k], 'again', -n)
-    again[#again + 1] = g['name']
-    again[#again + 1] = -n
-  end
-end
-
 local first = entry('-', '+')
-if not first then return {1, 0, 0, 0, created, lost, ghosts, overtaken, anew, beyond, again} end
+if not first then return {1, 0, 0, 0, created, overtaken, beyond} end
 
 -- The first id that a group is still owed. What is pending below the first entry
 -- is a ghost: it holds nothing back, because there is nothing to hold.
@@ -113,71 +33,9 @@ local function owed(g)
   return after(g['last-delivered-id'])
 end
 
--- Entries that were removed from under a subscriber's group before it had read them.
--- Redis 7 numbers entries; an engine that does not cannot tell. After a restart Redis
--- knows of fewer reads than there were, because they are not in its append-only file:
--- then the count begins anew.
-local added = about['entries-added']
-local function missed(g)
-  if not added or not less(g['last-delivered-id'], first) then return end
-  local seen = g['entries-read']
-  local known = tonumber(redis.call('HGET', KEYS[2], 'read:' .. g['name']) or '0')
-  if not seen or seen < known then
-    -- Nothing was read yet, and what is gone by now was not this group's to read; or
-    -- the server was restarted.
-    if seen or g['last-delivered-id'] == '0-0' then
-      redis.call('XGROUP', 'SETID', KEYS[1], g['name'], g['last-delivered-id'], 'ENTRIESREAD', added - length)
-      g['entries-read'] = added - length
-    end
-    return
-  end
-  local n = added - seen - length
-  if n <= 0 then return end
-  lost[#lost + 1] = g['name']
-  lost[#lost + 1] = n
-  redis.call('HINCRBY', KEYS[2], 'lost:' .. g['name'], n)
-  -- Told once: the group goes on as if it had read them.
-  redis.call('XGROUP', 'SETID', KEYS[1], g['name'], g['last-delivered-id'], 'ENTRIESREAD', added - length)
-  g['entries-read'] = added - length
-end
-
--- Keeps how much a subscriber's group had read, as far as Redis knew.
-local function remember(g)
-  if g['entries-read'] then redis.call('HSET', KEYS[2], 'read:' .. g['name'], g['entries-read']) end
-end
-
--- Pending entries that were deleted by hand. The owner of one of our own groups
--- has them in its memory, or finds them when it takes over.
-local function bury(g)
-  local n, seen, start = 0, 0, '-'
-  while seen < look do
-    local page = redis.call('XPENDING', KEYS[1], g['name'], start, '+', math.min(100, look))
-    for _, p in ipairs(page) do
-      seen = seen + 1
-      if p[3] >= tonumber(ARGV[3]) and not entry(p[1], p[1]) then
-        redis.call('XACK', KEYS[1], g['name'], p[1])
-        n = n + 1
-      end
-    end
-    if #page < math.min(100, look) then break end
-    start = after(page[#page][1])
-    if start == page[#page][1] then break end
-  end
-  if n == 0 then return end
-  ghosts[#ghosts + 1] = g['name']
-  ghosts[#ghosts + 1] = n
-  redis.call('HINCRBY', KEYS[2], 'lost:' .. g['name'], n)
-end
-
 local floor
-for i = 8, #ARGV do
-  local g = groups[ARGV[i]]
-  if i > 7 + own then
-    missed(g)
-    bury(g)
-    remember(g)
-  end
-  local o = owed(g)
+for i = 9, #ARGV do
+  local o = owed(groups[ARGV[i]])
   if not floor or less(o, floor) then floor = o end
 end
 
@@ -252,4 +110,4 @@ if n > 0 then
 else
   more = 0
 end
-return {1, n, length - n, more, created, lost, ghosts, overtaken, anew, beyond, again}
+return {1, n, length - n, more, created, overtaken, beyond}

@@ -26,6 +26,8 @@ var ledgerCases = []contract{
 	{"G8LedgerOfASubscriberIsWhatRemains", ledgerOfASubscriber},
 	{"G8LedgerSaysWhatItCannotRead", ledgerSaysWhatItCannotRead},
 	{"G8LedgerIsShown", ledgerIsShown},
+	{"G8WhatIsLostOrThereTwiceRingsUntilAcknowledged", ledgerRings},
+	{"G8AccountThatIsRightBeginsAnewWithoutAnError", ledgerBeginsAnewAtNothing},
 	{"UndecodableEventsAreCounted", undecodableEventsAreCounted},
 }
 
@@ -47,13 +49,13 @@ func (b *Bench) account() streams.Account {
 	return b.accounts([]string{"points"}, nil)["points"]
 }
 
-// stated fails the test unless the account is as wanted and adds up. Created and
-// Replayed are not compared.
+// stated fails the test unless the account is as wanted and adds up. Created, Replayed,
+// Again and Alarm are not compared.
 func (b *Bench) stated(after string, want streams.Account) {
 	b.tb.Helper()
 	got := b.account()
 	d := got.Difference()
-	got.Created, got.Replayed = 0, 0
+	got.Created, got.Replayed, got.Again, got.Alarm = 0, 0, 0, streams.Alarm{}
 	if got != want || d != 0 {
 		b.tb.Fatalf("after %s: %+v, want %+v; difference %d", after, got, want, d)
 	}
@@ -69,13 +71,16 @@ func ledgerIsShown(t promise) {
 	b.Settle(b.Lease(g, 0), streams.Settlement{Done: ids(es[:1])})
 	b.Take(b.Lease(undeclared, 0), 1)
 	b.hand("HINCRBY", b.Layout.Counts(0, "points"), "settled", -1) // one event is nowhere
+	b.hand("HSET", b.Layout.Counts(0, "points"), "again", 3, "again_known", 1)
 	b.hand("HSET", b.Layout.Ledger(0), "undecodable", 3)
 	var log lines
 	l := streams.NewLedger(b.Write, b.Layout, []string{"points"}, slog.New(slog.NewTextHandler(&log, nil)), b.Reg)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()
-	Eventually(t, "the difference is told", func() bool { return strings.Contains(log.String(), "difference=1") })
+	Eventually(t, "the difference is told", func() bool {
+		return strings.Contains(log.String(), "difference=1") && strings.Contains(log.String(), "again=2")
+	})
 	cancel()
 	if err := <-ended; err != nil {
 		t.Fatal(err)
@@ -86,6 +91,9 @@ func ledgerIsShown(t promise) {
 		want   float64
 	}{
 		{"paybell_ledger_difference", []string{"points"}, 1},
+		{"paybell_ledger_alarm", []string{"lost", "points"}, 0},
+		{"paybell_ledger_alarm", []string{"again", "points"}, 2},
+		{"paybell_streams_partition_entries", []string{"0"}, 5},
 		{"paybell_ledger_undecodable_events", nil, 3},
 		{"paybell_ledger_events", []string{"points", "appended"}, 5},
 		{"paybell_ledger_events", []string{"points", "pending"}, 2},
@@ -101,6 +109,89 @@ func ledgerIsShown(t promise) {
 	if age := b.Metric("paybell_streams_group_oldest_pending_seconds", "audit"); age > 60 {
 		t.Errorf("the oldest pending entry is %v s old", age)
 	}
+}
+
+// ledgerRings: a difference is booked under a count that stays, and rings until an operator
+// has acknowledged it; the next one rings again.
+func ledgerRings(t promise) {
+	b := New(t, t.addr)
+	trim := b.Trimmer([]string{"points"}, []string{"shipping"}, func(o *streams.TrimOptions) { o.GhostIdle = 0 })
+	b.Trim(trim)
+	ledger := streams.NewLedger(b.Write, b.Layout, []string{"points"}, slog.New(slog.DiscardHandler), b.Reg)
+	ledger.Subscribers([]string{"shipping"})
+	rings := func(after, group string, want streams.Alarm) {
+		t.Helper()
+		for range 2 { // another pass changes nothing
+			b.Trim(trim)
+			accounts, err := ledger.Read(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := accounts[group]
+			if a.Alarm != want || a.Difference() != 0 || a.Derived {
+				t.Fatalf("after %s: %+v, want the alarm %+v", after, a, want)
+			}
+		}
+	}
+	acknowledge := func(group string, want streams.Alarm) {
+		t.Helper()
+		for _, want := range []streams.Alarm{want, {}} {
+			if got, err := ledger.Acknowledge(t.Context(), group); err != nil || got != want {
+				t.Fatalf("acknowledged %+v, want %+v; %v", got, want, err)
+			}
+		}
+	}
+	b.AppendTo(0, 8)
+	b.AppendTo(1, 4)
+	l := b.Lease(b.Group("points", "w1"), 0)
+	es := b.Take(l, 4)
+	theirs := b.Subscriber("shipping", 3)
+	b.Settle(l, streams.Settlement{Done: ids(es[:3])})
+	rings("nothing", "points", streams.Alarm{})
+	rings("nothing", "shipping", streams.Alarm{})
+
+	b.hand("XDEL", b.Layout.Events(0), b.Entries()[6].ID) // unread
+	rings("XDEL", "points", streams.Alarm{Lost: 1})
+	other := b.Entries()[8].ID // of partition 1
+	b.hand("XDEL", b.Layout.Events(1), other)
+	rings("XDEL elsewhere", "points", streams.Alarm{Lost: 2})
+	b.Settle(l, streams.Settlement{Done: ids(es[:3])}) // settling again is none
+	rings("settling again", "points", streams.Alarm{Lost: 2})
+	b.hand("HINCRBY", b.Layout.Counts(0, "points"), "settled", 1) // counted twice
+	rings("a settlement that counted twice", "points", streams.Alarm{Lost: 2, Again: 1})
+	acknowledge("points", streams.Alarm{Lost: 2, Again: 1})
+	rings("acknowledging", "points", streams.Alarm{})
+	if a := b.account(); a.Lost != 2 || a.Again != 1 {
+		t.Fatalf("the counts are gone: %+v", a)
+	}
+	b.hand("XACK", b.Layout.Events(0), "points", es[3].ID) // nobody settled it
+	rings("XACK", "points", streams.Alarm{Lost: 1})
+
+	// The one of partition 1 was the subscriber's loss, too, where the engine numbers entries.
+	if _, err := ledger.Acknowledge(t.Context(), "shipping"); err != nil {
+		t.Fatal(err)
+	}
+	b.hand("XDEL", b.Layout.Events(0), theirs[1])
+	rings("deleting what a subscriber has", "shipping", streams.Alarm{Lost: 1})
+	acknowledge("shipping", streams.Alarm{Lost: 1})
+	rings("acknowledging", "shipping", streams.Alarm{})
+	if _, err := ledger.Acknowledge(t.Context(), "nobody"); !errors.Is(err, streams.ErrUnknownGroup) || !strings.HasSuffix(err.Error(), "the ledger has points, shipping") {
+		t.Fatal(err)
+	}
+}
+
+// An account that is deleted while nothing is owed needs no base.
+func ledgerBeginsAnewAtNothing(t promise) {
+	b := New(t, t.addr, one)
+	trim := b.Trimmer([]string{"points"}, nil)
+	b.Trim(trim)
+	b.hand("DEL", b.Layout.Counts(0, "points"))
+	b.Trim(trim)
+	if base := b.Write.HGet(t.Context(), b.Layout.Counts(0, "points"), "base").Val(); strings.HasPrefix(base, "-0") {
+		t.Fatalf("base %s", base)
+	}
+	b.AppendTo(0, 1)
+	b.stated("beginning anew", streams.Account{Appended: 1, Unread: 1})
 }
 
 // undecodable returns n records of events that could not be decoded, all in a partition.
@@ -537,7 +628,7 @@ func ledgerCountsLoss(t promise) {
 	b.AppendTo(0, 2)
 	b.Trim(trim)
 	got = b.account()
-	if want := (streams.Account{Appended: 22, Unread: 2, Parked: 1, Settled: 1, Lost: 18, Created: 2}); got != want {
+	if want := (streams.Account{Appended: 22, Unread: 2, Parked: 1, Settled: 1, Lost: 18, Created: 2, Alarm: streams.Alarm{Lost: 18}}); got != want {
 		t.Fatalf("after DEL: %+v, want %+v", got, want)
 	}
 	if again := b.Trim(trim); len(again.Lost) != 0 {
@@ -627,7 +718,7 @@ func ledgerOfASubscriber(t promise) {
 	}
 	b.Trim(trim)
 	got := b.accounts([]string{"points"}, []string{"shipping", "points", "nobody"})
-	want := streams.Account{Appended: 10, Unread: 2, Pending: 4, Lost: 1, Settled: 3, Subscriber: true}
+	want := streams.Account{Appended: 10, Unread: 2, Pending: 4, Lost: 1, Settled: 3, Alarm: streams.Alarm{Lost: 1}, Subscriber: true}
 	if got["shipping"] != want || len(got) != 2 || got["points"].Subscriber {
 		t.Fatalf("%+v, want %+v", got, want)
 	}

@@ -320,28 +320,33 @@ func epochAboveOneSeen(t promise) {
 	}
 }
 
+// Half of what workers park by default is the room for replays, however many partitions
+// share it.
 func replaysLeaveRoom(t promise) {
-	b := New(t, t.addr, one)
-	g := b.Group("points", "w1")
-	l := b.Lease(g, 0)
-	b.AppendTo(0, 1)
-	b.Settle(l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: ids(b.Take(l, 1))[0], Reason: "attempts"}}})
-	letters := streams.NewDeadLetters(b.Write, b.Layout)
-	page, err := letters.List(t.Context(), "points", streams.DeadLetterQuery{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	id := page.DeadLetters[0].ID
-	var full []any
-	for i := range 5000 {
-		full = append(full, 0, "1-"+strconv.Itoa(i))
-	}
-	b.hand(append([]any{"ZADD", b.Layout.Parked(0, "points")}, full...)...)
-	for _, want := range []streams.ReplayOutcome{streams.Full, streams.Replayed} {
-		got, err := letters.Replay(t.Context(), "points", []string{id})
-		if err != nil || got[0].Outcome != want {
-			t.Fatalf("%+v, %v; want %s", got, err, want)
+	for partitions, room := range map[int]int{1: 80_000, 16: 5_000, 64: 1_250} {
+		b := New(t, t.addr, func(o *streams.Options) { o.Prefix, o.Partitions = "p"+strconv.Itoa(partitions), partitions })
+		l := b.Lease(b.Group("points", "w1"), 0)
+		b.AppendTo(0, 1)
+		b.Settle(l, streams.Settlement{Dead: []streams.DeadLetter{{EntryID: ids(b.Take(l, 1))[0], Reason: "attempts"}}})
+		letters := streams.NewDeadLetters(b.Write, b.Layout)
+		page, err := letters.List(t.Context(), "points", streams.DeadLetterQuery{})
+		if err != nil {
+			t.Fatal(err)
 		}
-		b.hand("DEL", b.Layout.Parked(0, "points"))
+		id, parked := page.DeadLetters[0].ID, b.Layout.Parked(0, "points")
+		for from := 0; from < room; from += 1000 {
+			add := []any{"ZADD", parked}
+			for i := from; i < min(from+1000, room); i++ {
+				add = append(add, 0, "1-"+strconv.Itoa(i))
+			}
+			b.hand(add...)
+		}
+		for _, want := range []streams.ReplayOutcome{streams.Full, streams.Replayed} {
+			got, err := letters.Replay(t.Context(), "points", []string{id})
+			if err != nil || got[0].Outcome != want {
+				t.Fatalf("%d partitions: %+v, %v; want %s", partitions, got, err, want)
+			}
+			b.hand("ZREM", parked, "1-0") // one less is parked
+		}
 	}
 }

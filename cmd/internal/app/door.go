@@ -72,6 +72,9 @@ func (a *App) keeps() string {
 	if problem := a.partitions.Load(); problem != nil {
 		return "journal: " + problem.words
 	}
+	if breach, ok := errors.AsType[*streams.BreachError](a.durability.Err()); ok {
+		return "journal (" + broken(breach) + ")"
+	}
 	if a.redisAway.Load() {
 		return "journal"
 	}

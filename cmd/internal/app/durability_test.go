@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -128,5 +129,29 @@ func TestWrongSettingOfRedisIsNoOutage(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestReadyzSaysWhatTheServerLacks: a server that came back without its append-only file is
+// not away, and /readyz says what is to be put right, with a journal and without one.
+func TestReadyzSaysWhatTheServerLacks(t *testing.T) {
+	const lack = "redis does not keep what is promised: a restart of it forgets: set appendonly yes"
+	for mode, want := range map[string]string{
+		gateway.JournalRefuse:   "not ready: " + lack,
+		gateway.JournalFallback: "ready: journal (" + lack,
+	} {
+		t.Run(mode, func(t *testing.T) {
+			server := streamstest.Redis(t, streamstest.AOF("everysec")...)
+			r := door(t, server.Addr(), mode)
+			streamstest.Eventually(t, "the door is ready", func() bool {
+				code, _ := r.ready()
+				return code == http.StatusOK
+			})
+			server.RestartWith("--appendonly", "no")
+			streamstest.Eventually(t, "/readyz says what is broken", func() bool {
+				_, body := r.ready()
+				return strings.HasPrefix(body, want) && !strings.Contains(body, server.Port())
+			})
+		})
 	}
 }

@@ -75,6 +75,17 @@ func (a *App) ready(ctx context.Context) error {
 	return nil
 }
 
+// broken says in public what a server lacks of what is promised; "" where it lacks nothing.
+func broken(err error) string {
+	if breach, ok := errors.AsType[*streams.BreachError](err); ok {
+		return "redis does not keep what is promised: " + breach.Lacks
+	}
+	if errors.Is(err, streams.ErrDurability) {
+		return "redis does not keep what is promised"
+	}
+	return ""
+}
+
 // readyError keeps internals off the public listener.
 type readyError struct{ error }
 
@@ -83,8 +94,8 @@ func (e readyError) PublicReason() string {
 	if problem, ok := errors.AsType[*partitionsError](e.error); ok {
 		return problem.words + ", and no journal keeps callbacks"
 	}
-	if errors.Is(e.error, streams.ErrDurability) {
-		return "redis does not keep what is promised and no journal keeps callbacks"
+	if text := broken(e.error); text != "" {
+		return text + ", and no journal keeps callbacks"
 	}
 	return "redis is away and no journal keeps callbacks"
 }
