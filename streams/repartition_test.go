@@ -71,7 +71,7 @@ func (r *resident) settle() map[string][]string {
 			r.t.Fatalf("acquire %d: %v %v", p, ok, err)
 		}
 		for {
-			es, err := l.Take(r.t.Context(), 100)
+			es, err := l.Take(r.t.Context(), 100, 1<<20)
 			if err != nil {
 				r.t.Fatal(err)
 			}
@@ -277,7 +277,7 @@ func TestChangeIsGivenUpWhereSomethingIsLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	es, err := l.Take(t.Context(), 1)
+	es, err := l.Take(t.Context(), 1, 1<<20)
 	if err != nil || len(es) != 1 {
 		t.Fatal(es, err)
 	}
