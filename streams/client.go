@@ -37,6 +37,23 @@ func NewWriteClient(o Options, onConnect ...func(context.Context, *redis.Conn) e
 	})
 }
 
+// leaseConnections are few: what goes over them is short, and sent together.
+const leaseConnections = 4
+
+// NewLeaseClient returns the client that takes and renews leases, and tells that members
+// live: its connections are never ones that large answers, or calls that Redis takes its
+// time for, keep busy. onConnect is as for NewWriteClient. The caller closes the client.
+func NewLeaseClient(o Options, onConnect ...func(context.Context, *redis.Conn) error) (Client, error) {
+	return newClient(o.Redis, "paybell-lease", leaseConnections, func(ctx context.Context, c *redis.Conn) error {
+		for _, f := range onConnect {
+			if err := f(ctx, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // NewReadClient returns the client of a Feed: its waits keep connections blocked inside
 // Redis, which must not be ones that an append needs. Closing it ends every wait at once.
 func NewReadClient(o Options) (Client, error) {

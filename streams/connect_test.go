@@ -1,6 +1,7 @@
 package streams_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -171,5 +172,50 @@ func TestCertificatesAreReadWithEachConnection(t *testing.T) {
 	write(t, trusted, "")
 	if _, err := streams.NewWriteClient(o); err == nil {
 		t.Error("an empty file is no error at the start")
+	}
+}
+
+// TestLeaseIsRenewedWhateverReadsDo: every connection that reads and settles is busy, and
+// the lease is kept, the membership told and the partition given back all the same.
+func TestLeaseIsRenewedWhateverReadsDo(t *testing.T) {
+	b := streamstest.New(t, streamstest.Redis(t).Addr(), func(o *streams.Options) { o.Redis.Connections = 2 })
+	g := b.Group("points", "w1")
+	leases, err := streams.NewLeaseClient(b.Options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leases.Close()
+	g.LeaseBy(leases)
+	l := b.Lease(g, 0)
+
+	var busy sync.WaitGroup
+	for range b.Options.Redis.Connections {
+		busy.Go(func() { b.Write.BLPop(t.Context(), 0, "nothing") })
+	}
+	defer busy.Wait()
+	defer func() { _ = b.Write.Close() }() // ends what keeps them busy
+	streamstest.Eventually(t, "the connections are busy", func() bool {
+		clients, err := leases.ClientList(t.Context()).Result()
+		return err == nil && strings.Count(clients, "cmd=blpop") == b.Options.Redis.Connections
+	})
+	short, cancel := context.WithTimeout(t.Context(), b.Options.Redis.ReadTimeout)
+	defer cancel()
+	if _, err := l.Take(short, 1, 0); err == nil {
+		t.Fatal("a read found a connection, so nothing is shown")
+	}
+	if err := l.Renew(t.Context()); err != nil {
+		t.Errorf("renew: %v", err)
+	}
+	if _, err := g.Heartbeat(t.Context()); err != nil {
+		t.Errorf("heartbeat: %v", err)
+	}
+	if _, ok, err := g.Acquire(t.Context(), 1); err != nil || !ok {
+		t.Errorf("acquire: %v, %v", ok, err)
+	}
+	if err := l.Release(t.Context()); err != nil {
+		t.Errorf("release: %v", err)
+	}
+	if err := g.Leave(t.Context()); err != nil {
+		t.Errorf("leave: %v", err)
 	}
 }

@@ -35,7 +35,9 @@ type GroupOptions struct {
 // Group reads the partitions for one consumer group. Its calls are safe for
 // concurrent use.
 type Group struct {
-	write          *runner
+	write *runner
+	// leases runs what keeps leases and membership.
+	leases         *runner
 	feed           *Feed
 	layout         Layout
 	name, consumer string
@@ -71,8 +73,9 @@ func NewGroup(write Client, feed *Feed, layout Layout, name, consumer string, o 
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	run := newRunner(write)
 	return &Group{
-		write: newRunner(write), feed: feed, layout: layout, name: name, consumer: consumer,
+		write: run, leases: run, feed: feed, layout: layout, name: name, consumer: consumer,
 		owner: consumer + "/" + rand.Text(),
 		o:     o, log: log.With("group", name, "consumer", consumer), m: newGroupMetrics(reg, name),
 		parts: make([]part, layout.Partitions()),
@@ -87,6 +90,11 @@ func (g *Group) takeBytes(asked int64) int {
 	}
 	return int(bytes)
 }
+
+// LeaseBy has leases taken, renewed and released, and the membership kept, over the
+// connections of another client (NewLeaseClient): they do not wait for one behind reads
+// and settlements. It is called before the Group is used.
+func (g *Group) LeaseBy(rdb Client) { g.leases = newRunner(rdb) }
 
 // Name is the group's name.
 func (g *Group) Name() string { return g.name }
@@ -210,7 +218,7 @@ func (g *Group) Advance(ctx context.Context, partition int, beyond time.Time) er
 // members are alive, itself included. Processes of one consumer name count as several,
 // because each gets its share of the partitions.
 func (g *Group) Heartbeat(ctx context.Context) (int, error) {
-	reply, err := g.write.run(ctx, heartbeatScript, []string{g.layout.Members(g.name)},
+	reply, err := g.leases.run(ctx, heartbeatScript, []string{g.layout.Members(g.name)},
 		g.owner, g.o.LeaseTTL.Milliseconds())
 	if err != nil {
 		return 0, err
@@ -221,7 +229,7 @@ func (g *Group) Heartbeat(ctx context.Context) (int, error) {
 
 // Leave takes the announcement back.
 func (g *Group) Leave(ctx context.Context) error {
-	if err := g.write.rdb.ZRem(ctx, g.layout.Members(g.name), g.owner).Err(); err != nil {
+	if err := g.leases.rdb.ZRem(ctx, g.layout.Members(g.name), g.owner).Err(); err != nil {
 		return unavailable("streams: leave group "+g.name, err)
 	}
 	return nil

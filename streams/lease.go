@@ -73,7 +73,7 @@ func (g *Group) Acquire(ctx context.Context, partition int) (l *Lease, ok bool, 
 
 // lease takes a lease, or renews the one of the given epoch.
 func (g *Group) lease(ctx context.Context, partition int, above int64, renew string) (epoch int64, err error) {
-	reply, err := g.write.run(ctx, leaseScript, []string{
+	reply, err := g.leases.run(ctx, leaseScript, []string{
 		g.layout.Lease(partition, g.name), g.layout.Epoch(partition, g.name), g.layout.Runs(partition, g.name),
 		g.layout.Attempts(partition, g.name), g.layout.Events(partition), g.layout.Parcels(partition, g.name),
 	}, g.owner, g.o.LeaseTTL.Milliseconds(), above, renew, g.name)
@@ -111,7 +111,7 @@ func (l *Lease) Surpass(epoch int64) {
 
 // Release gives the lease back before it ends.
 func (l *Lease) Release(ctx context.Context) error {
-	_, err := l.fenced(ctx, releaseScript, nil)
+	_, err := l.fencedBy(ctx, l.group.leases, releaseScript, nil)
 	return err
 }
 
@@ -314,8 +314,12 @@ func (l *Lease) ensured(ctx context.Context, do func() error) error {
 
 // fenced runs a script under the lease. KEYS and ARGV begin as owned.lua has it.
 func (l *Lease) fenced(ctx context.Context, s *script, keys []string, args ...any) ([]any, error) {
+	return l.fencedBy(ctx, l.group.write, s, keys, args...)
+}
+
+func (l *Lease) fencedBy(ctx context.Context, run *runner, s *script, keys []string, args ...any) ([]any, error) {
 	all := make([]string, 0, 1+len(keys))
-	reply, err := l.group.write.run(ctx, s,
+	reply, err := run.run(ctx, s,
 		append(append(all, l.key), keys...),
 		append(append(make([]any, 0, 2+len(args)), l.group.owner, l.epoch), args...)...)
 	if errors.Is(err, ErrLeaseLost) {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"github.com/paybell/paybell/cmd/internal/app"
@@ -230,6 +231,11 @@ func TestRealServersRunTheSameProcess(t *testing.T) {
 		o := r.order("B1")
 		return o != nil && o.Status == "paid"
 	})
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	defer rdb.Close()
+	if clients, err := rdb.ClientList(t.Context()).Result(); err != nil || !strings.Contains(clients, "name=paybell-lease ") {
+		t.Errorf("no connection is there for leases alone: %v\n%s", err, clients)
+	}
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("run: %v", err)

@@ -127,6 +127,11 @@ func (a *App) buildGroups(store *effects.Store) error {
 		defer feed.Close() // its waits end with the client
 		return reader.Close()
 	})
+	leases, err := streams.NewLeaseClient(a.cfg.Streams, a.deployment.Look)
+	if err != nil {
+		return err
+	}
+	a.closeLast("redis leases", leases.Close)
 	recovery := a.buildRecovery(store)
 	pool := workers.NewPool(a.log, a.reg, time.Now)
 	bytes := prefetchBytes(a.cfg.Groups.PrefetchBytes, a.memory())
@@ -139,6 +144,7 @@ func (a *App) buildGroups(store *effects.Store) error {
 		if err != nil {
 			return err
 		}
+		log.LeaseBy(leases)
 		h, err := handlers.Builtin(g.name, handlers.Deps{Store: store, Points: a.cfg.Groups.Points.Award, Registerer: a.reg, Logger: a.log, Step: a.seams.step})
 		if err != nil {
 			return fmt.Errorf("group %s: %w", g.name, err)
