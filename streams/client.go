@@ -44,7 +44,7 @@ const leaseConnections = 4
 // live: its connections are never ones that large answers, or calls that Redis takes its
 // time for, keep busy. onConnect is as for NewWriteClient. The caller closes the client.
 func NewLeaseClient(o Options, onConnect ...func(context.Context, *redis.Conn) error) (Client, error) {
-	return newClient(o.Redis, "paybell-lease", leaseConnections, func(ctx context.Context, c *redis.Conn) error {
+	return newClient(o.Redis, clientName+"lease", leaseConnections, func(ctx context.Context, c *redis.Conn) error {
 		for _, f := range onConnect {
 			if err := f(ctx, c); err != nil {
 				return err

@@ -130,6 +130,7 @@ func TestG4KilledProcessesApplyEveryEventOnce(t *testing.T) {
 type stack struct {
 	t              *testing.T
 	binary, config string
+	account        string
 	gatewayURL     string
 	secret         string
 	client         *http.Client
@@ -139,7 +140,7 @@ func newStack(t *testing.T, redis, dsnFile string) *stack {
 	t.Helper()
 	dir := t.TempDir()
 	s := &stack{
-		t: t, binary: filepath.Join(dir, "paybell"), config: filepath.Join(dir, "paybell.yaml"),
+		t: t, binary: filepath.Join(dir, "paybell"), config: filepath.Join(dir, "paybell.yaml"), account: "stripe-main",
 		secret: "whsec_" + hex.EncodeToString(sha256.New().Sum(nil)),
 		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
 	}
@@ -244,7 +245,7 @@ func (s *stack) postLarge(ctx context.Context, n, padding int) bool {
 	mac := hmac.New(sha256.New, []byte(s.secret))
 	mac.Write([]byte(at + "."))
 	mac.Write(body)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.gatewayURL+"/callbacks/stripe-main", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.gatewayURL+"/callbacks/"+s.account, bytes.NewReader(body))
 	if err != nil {
 		s.t.Error(err)
 		return false
