@@ -84,7 +84,9 @@ func faults() []fault {
 		fault{"group destroyed", groupDestroyed},
 		fault{"pending entry deleted", pendingDeleted},
 		fault{"a partition's key overwritten", keyOverwritten},
-		fault{"a gateway's clock moved", clockMoved},
+		fault{"a gateway's clock moved", clockMoved("gateway")},
+		fault{"a worker's clock moved", clockMoved("worker")},
+		fault{"PgBouncer restarted", poolerRestarted},
 		fault{"redis's clock moved", redisClockMoved},
 	)
 }
@@ -281,6 +283,13 @@ func (c *chaos) postgresAway(ctx context.Context, hard bool, d time.Duration) er
 	c.gone(ctx, p, "postgres", hard)
 	pause(ctx, d)
 	return c.st.startPostgres(context.WithoutCancel(ctx))
+}
+
+// poolerRestarted ends every connection through PgBouncer, and for a while there are none.
+func poolerRestarted(ctx context.Context, c *chaos) error {
+	c.st.pooler.Kill()
+	pause(ctx, rand2(c.rand, time.Second))
+	return c.st.startPooler(context.WithoutCancel(ctx))
 }
 
 // databaseRestored takes a backup, and puts it back when more has been settled.
@@ -531,16 +540,18 @@ func keyOverwritten(ctx context.Context, c *chaos) error {
 	return c.st.direct.Rename(context.WithoutCancel(ctx), key+":aside", key).Err()
 }
 
-// clockMoved sets a gateway's clock wrong for a while, by less than providers'
+// clockMoved sets a process's clock wrong for a while, by less than providers'
 // tolerance.
-func clockMoved(ctx context.Context, c *chaos) error {
-	s := c.slotsOf("gateway")[0]
-	by := strconv.Itoa(c.rand.IntN(240)-120) + "s"
-	if err := os.WriteFile(s.clock(), []byte(by), 0o600); err != nil {
-		return err
+func clockMoved(kind string) func(context.Context, *chaos) error {
+	return func(ctx context.Context, c *chaos) error {
+		s := c.slotsOf(kind)[0]
+		by := strconv.Itoa(c.rand.IntN(240)-120) + "s"
+		if err := os.WriteFile(s.clock(), []byte(by), 0o600); err != nil {
+			return err
+		}
+		pause(ctx, 2*time.Second)
+		return os.WriteFile(s.clock(), []byte("0s"), 0o600)
 	}
-	pause(ctx, 2*time.Second)
-	return os.WriteFile(s.clock(), []byte("0s"), 0o600)
 }
 
 // redisClockMoved sets the clock of Redis forward beyond every lease, or back, for a

@@ -73,10 +73,22 @@ func (r *result) print(out io.Writer) {
 
 // failed is nil when everything was kept that was promised.
 func (r *result) failed() error {
+	var broken error
 	if v := r.verdict; !v.OK() {
-		return errors.Join(errors.New("a promise was broken: see the table"), r.missing())
+		broken = errors.New("a promise was broken: see the table")
 	}
-	return r.missing()
+	return errors.Join(broken, r.course.grown(), r.missing())
+}
+
+// grown names the processes that have had more memory than they may use.
+func (c *course) grown() error {
+	var errs []error
+	for _, kind := range []string{small("gateway"), small("worker")} {
+		if peak := c.tally.memory[kind]; peak > smallMemory {
+			errs = append(errs, fmt.Errorf("the %s had %d MiB", kind, peak>>20))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // missing is what the run has proven too little with.

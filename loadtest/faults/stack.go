@@ -32,6 +32,10 @@ const leaseTTL = 2 * time.Second
 const (
 	// diskBytes is the size of the small disk under the first gateway's journal.
 	diskBytes = 8 << 20
+	// pooled is the worker that reaches PostgreSQL through a PgBouncer.
+	pooled = "worker-3"
+	// smallMemory is what one gateway and one worker may use.
+	smallMemory = 128 << 20
 	// quotaBytes is what the second gateway's journal may take.
 	quotaBytes = 512 << 10
 )
@@ -43,7 +47,7 @@ type stack struct {
 	tally *tally
 	slots []*slot
 
-	redisPort, sqlPort           int
+	redisPort, sqlPort, poolPort int
 	stripeSecret, standardSecret string
 	// direct reaches Redis past the proxies.
 	direct *redis.Client
@@ -55,12 +59,15 @@ type stack struct {
 
 	mu              sync.Mutex
 	redis, postgres *server.Process
+	pooler          *server.Process
 	sender          *traffic.Sender
 }
 
 var configTemplate = template.Must(template.New("paybell.yaml").Parse(`
 data_dir: {{.Dir}}
 instance: {{.Name}}
+{{if .Memory}}memory_limit: {{.Memory}}
+{{end -}}
 log: {level: info}
 gateway: {address: "127.0.0.1:{{.Public}}", drain_delay: 0s}
 admin: {address: "127.0.0.1:{{.Admin}}"}
@@ -77,7 +84,7 @@ streams:
 
 // start starts the servers and makes a place for every process.
 func (st *stack) start(ctx context.Context) error {
-	for _, port := range []*int{&st.redisPort, &st.sqlPort} {
+	for _, port := range []*int{&st.redisPort, &st.sqlPort, &st.poolPort} {
 		p, err := server.FreePort()
 		if err != nil {
 			return err
@@ -100,6 +107,9 @@ func (st *stack) start(ctx context.Context) error {
 	}
 	st.direct = redis.NewClient(&redis.Options{Addr: st.redisAddr(), MaxRetries: -1, DialerRetries: 1})
 	if err := st.startPostgres(ctx); err != nil {
+		return err
+	}
+	if err := st.startPooler(ctx); err != nil {
 		return err
 	}
 	if st.db, err = sql.Open("pgx", server.DSN(st.sqlPort)); err != nil {
@@ -140,7 +150,11 @@ func (st *stack) addSlot(ctx context.Context, name, kind string, n uint64) error
 		return err
 	}
 	st.slots = append(st.slots, s) // from here on, stop closes what it has
-	if s.sql, err = proxy.New(ctx, fmt.Sprintf("127.0.0.1:%d", st.sqlPort)); err != nil {
+	sqlPort := st.sqlPort
+	if name == pooled {
+		sqlPort = st.poolPort
+	}
+	if s.sql, err = proxy.New(ctx, fmt.Sprintf("127.0.0.1:%d", sqlPort)); err != nil {
 		return err
 	}
 	for _, dir := range []string{s.dir(), s.synced()} {
@@ -156,13 +170,17 @@ func (st *stack) addSlot(ctx context.Context, name, kind string, n uint64) error
 	case "gateway-2":
 		quota = quotaBytes
 	}
+	memory := 0
+	if s.small() {
+		memory = smallMemory
+	}
 	f, err := os.OpenFile(st.configOf(s), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	return errors.Join(configTemplate.Execute(f, map[string]any{
 		"Dir": s.dir(), "Name": name, "Public": s.public, "Admin": s.admin, "Redis": s.proxy.Addr(),
-		"JournalBytes": quota, "LeaseTTL": leaseTTL, "Accounts": traffic.Config,
+		"JournalBytes": quota, "Memory": memory, "LeaseTTL": leaseTTL, "Accounts": traffic.Config,
 	}), f.Close())
 }
 
@@ -245,6 +263,11 @@ func (st *stack) startPostgres(ctx context.Context) error {
 	}
 }
 
+func (st *stack) startPooler(ctx context.Context) (err error) {
+	st.pooler, err = server.PgBouncer(ctx, st.dir, st.poolPort, st.sqlPort)
+	return err
+}
+
 func (st *stack) servers() (redis, postgres *server.Process) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -301,7 +324,7 @@ func (st *stack) stop() {
 		_ = st.db.Close() // likewise
 	}
 	redis, postgres := st.servers()
-	for _, p := range []*server.Process{redis, postgres} {
+	for _, p := range []*server.Process{redis, st.pooler, postgres} {
 		if p != nil {
 			p.Stop()
 		}
