@@ -15,13 +15,13 @@ type Account struct{ Name, Provider, Namespace string }
 // now.
 func (s *Store) Accounts(ctx context.Context, record []Account) (known []Account, err error) {
 	for _, a := range record {
-		_, err := s.write.ExecContext(ctx, `INSERT INTO accounts (name, provider, namespace) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING`,
+		_, err := s.write.ExecContext(ctx, `INSERT INTO callback_accounts (name, provider, namespace) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING`,
 			a.Name, a.Provider, a.Namespace)
 		if err != nil {
 			return nil, away("effects: record account "+a.Name, err)
 		}
 	}
-	rows, err := s.write.QueryContext(ctx, `SELECT name, provider, namespace FROM accounts ORDER BY name`)
+	rows, err := s.write.QueryContext(ctx, `SELECT name, provider, namespace FROM callback_accounts ORDER BY name`)
 	err = each(rows, err, func(row Row) error {
 		var a Account
 		err := row.Scan(&a.Name, &a.Provider, &a.Namespace)
@@ -37,7 +37,7 @@ func (s *Store) Accounts(ctx context.Context, record []Account) (known []Account
 // MoveAccount lets an account go on as it is given here. What was made under its
 // namespace before stays there.
 func (s *Store) MoveAccount(ctx context.Context, a Account) error {
-	result, err := s.write.ExecContext(ctx, `UPDATE accounts SET provider = $2, namespace = $3 WHERE name = $1`, a.Name, a.Provider, a.Namespace)
+	result, err := s.write.ExecContext(ctx, `UPDATE callback_accounts SET provider = $2, namespace = $3 WHERE name = $1`, a.Name, a.Provider, a.Namespace)
 	if err != nil {
 		return away("effects: move account "+a.Name, err)
 	}

@@ -1,9 +1,9 @@
 -- +goose Up
-CREATE TABLE accounts (
+CREATE TABLE callback_accounts (
 	name text PRIMARY KEY,
 	provider text NOT NULL,
 	namespace text NOT NULL
 );
 
 -- +goose Down
-DROP TABLE accounts;
+DROP TABLE callback_accounts;

@@ -1,9 +1,9 @@
 -- +goose Up
-CREATE TABLE accounts (
+CREATE TABLE callback_accounts (
 	name TEXT PRIMARY KEY,
 	provider TEXT NOT NULL,
 	namespace TEXT NOT NULL
 );
 
 -- +goose Down
-DROP TABLE accounts;
+DROP TABLE callback_accounts;
