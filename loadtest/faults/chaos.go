@@ -315,10 +315,12 @@ func databaseRestored(ctx context.Context, c *chaos) error {
 		return err
 	}
 	pause(ctx, time.Second+rand2(c.rand, time.Second))
-	// A worker in the middle of a transaction may be in the way of the restoration.
+	// Every transaction of effects begins with its fence: who holds none waits there, and is
+	// in nobody's way.
 	for try := 0; ; try++ {
-		err := c.tool(ctx, "psql", "--quiet", "--single-transaction", "--set", "ON_ERROR_STOP=1", "--file", backup, dsn)
-		if err == nil || try == 5 || ctx.Err() != nil {
+		err := c.tool(ctx, "psql", "--quiet", "--single-transaction", "--set", "ON_ERROR_STOP=1",
+			"--command", "LOCK TABLE effect_fences", "--file", backup, dsn)
+		if err == nil || try == 20 || !pause(ctx, 100*time.Millisecond) {
 			return err
 		}
 	}
