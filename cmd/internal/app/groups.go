@@ -144,7 +144,7 @@ func (a *App) buildGroups(store *effects.Store) error {
 		if err != nil {
 			return err
 		}
-		log.LeaseBy(leases)
+		log.LeaseBy(a.seams.redis(leases))
 		h, err := handlers.Builtin(g.name, handlers.Deps{Store: store, Points: a.cfg.Groups.Points.Award, Registerer: a.reg, Logger: a.log, Step: a.seams.step})
 		if err != nil {
 			return fmt.Errorf("group %s: %w", g.name, err)

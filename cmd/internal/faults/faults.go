@@ -101,6 +101,8 @@ type Faults struct {
 	clock  *skew
 	synced string
 	broken string
+	// rdb is the client that writes and settles.
+	rdb streams.Client
 }
 
 // FromEnvironment reads what to do; what cannot be read ends the process, because a

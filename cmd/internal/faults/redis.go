@@ -11,8 +11,11 @@ import (
 	"github.com/paybell/paybell/streams"
 )
 
-// Redis sees every command of the client that writes and settles.
+// Redis sees every command of a client: first comes the one that writes and settles.
 func (f *Faults) Redis(c streams.Client) streams.Client {
+	if f.rdb == nil { // the next ones are for leases
+		f.rdb = c
+	}
 	c.AddHook(&hook{f: f, rdb: c})
 	return c
 }
@@ -27,7 +30,14 @@ func (h *hook) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 // ProcessPipelineHook implements redis.Hook.
 func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if h.f.broken == "lease" {
+			for _, cmd := range cmds {
+				h.unfence(ctx, cmd)
+			}
+		}
+		return next(ctx, cmds)
+	}
 }
 
 // ProcessHook implements redis.Hook.
@@ -67,10 +77,17 @@ func (h *hook) unfence(ctx context.Context, cmd redis.Cmder) {
 	if !strings.Contains(lease, ":lease:") || strings.Contains(key(cmd, 1), ":epoch:") || !ok || keys < 2 || len(args) < 3+keys+2 {
 		return
 	}
-	// KEYS lease, events, counts and a sixth argument: a read, which is told what its
-	// caller believes was the last entry. One without fencing believes anything.
-	if keys == 3 && strings.Contains(key(cmd, 2), ":counts:") && len(args) == 3+keys+6 {
-		args[len(args)-1] = ""
+	// KEYS lease, events, counts: a read, which says what its caller believes was the last
+	// entry (the fifth argument), and what it has found behind it. One without fencing is
+	// believed.
+	if keys == 3 && strings.Contains(key(cmd, 2), ":counts:") && len(args) > 3+keys+5 {
+		if groups, err := h.rdb.XInfoGroups(ctx, key(cmd, 1)).Result(); err == nil {
+			for _, g := range groups {
+				if g.Name == args[3+keys+2] {
+					args[3+keys+4] = g.LastDeliveredID
+				}
+			}
+		}
 	}
 	held, err := h.rdb.HMGet(ctx, lease, "owner", "epoch").Result()
 	if err != nil || held[0] == nil {

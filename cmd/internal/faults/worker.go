@@ -6,8 +6,11 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/paybell/paybell/handlers/effects"
 	"github.com/paybell/paybell/streams"
@@ -114,8 +117,32 @@ func (l *lease) Take(ctx context.Context, limit int, bytes int64) ([]streams.Ent
 			return nil, err
 		}
 	}
+	if l.log.f.broken == "lease" {
+		return l.unshared(ctx, es)
+	}
 	l.log.f.pass(Taken)
 	return es, nil
+}
+
+// unshared leaves out what another owner has taken at the same time. Without leases a group
+// gives each entry to one of its consumers, whatever order it belongs to.
+func (l *lease) unshared(ctx context.Context, es []streams.Entry) ([]streams.Entry, error) {
+	taken := "faults:taken:" + strconv.Itoa(l.Partition()) + ":" + l.log.Name()
+	pipe := l.log.f.rdb.Pipeline()
+	first := make([]*redis.BoolCmd, len(es))
+	for i := range es {
+		first[i] = pipe.HSetNX(ctx, taken, es[i].ID, "")
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, err
+	}
+	out := es[:0]
+	for i := range es {
+		if first[i].Val() {
+			out = append(out, es[i])
+		}
+	}
+	return out, nil
 }
 
 // Charge implements workers.Lease.
