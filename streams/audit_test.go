@@ -524,3 +524,37 @@ func TestOnePartitionKeepsAGroupFromNoOther(t *testing.T) {
 		t.Fatalf("%d, %v", there(), err)
 	}
 }
+
+// TestEmptiedStreamIsTold: nothing is left to compare a subscriber's place with, and who
+// reads what comes next at once closes the gap.
+func TestEmptiedStreamIsTold(t *testing.T) {
+	b := streamstest.New(t, streamstest.Redis(t).Addr(), func(o *streams.Options) { o.Partitions = 1 })
+	trim := b.Trimmer([]string{"points"}, []string{"shipping"})
+	b.Trim(trim)
+	b.AppendTo(0, 10)
+	b.Ack("shipping", b.Subscriber("shipping", 6)...)
+	l := b.Lease(b.Group("points", "w1"), 0)
+	done := make([]string, 0, 10)
+	for _, e := range b.Take(l, 10) {
+		done = append(done, e.ID)
+	}
+	b.Settle(l, streams.Settlement{Done: done})
+	b.Trim(trim)
+	pending := b.Subscriber("shipping", 1) // and 3 unread
+	if err := b.Write.XTrimMaxLen(t.Context(), b.Layout.Events(0), 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		b.Trim(trim)
+		if a := accounts(t, b)["shipping"]; a.Alarm.Lost != 3 {
+			t.Fatalf("%d of 3 unread events are told: %+v", a.Alarm.Lost, a)
+		}
+	}
+	b.Ack("shipping", pending...)
+	b.AppendTo(0, 2)
+	b.Ack("shipping", b.Subscriber("shipping", 2)...)
+	b.Trim(trim)
+	if a := accounts(t, b); a["shipping"].Alarm.Lost != 3 || a["points"].Alarm != (streams.Alarm{}) {
+		t.Errorf("after more events: %+v", a)
+	}
+}

@@ -82,6 +82,7 @@ func (r *Redelivery) Deliver(ctx context.Context, partition int, entryID string,
 	l := r.layout
 	reply, err := r.run.run(ctx, againScript, []string{
 		l.Events(partition), l.Attempts(partition, r.group), l.Parked(partition, r.group), l.Parcels(partition, r.group), l.Counts(partition, r.group),
+		l.Ledger(partition),
 	}, args...)
 	if errors.Is(err, errNoGroup) {
 		return "", fmt.Errorf("%w: %s", ErrNoGroup, r.group)
@@ -90,5 +91,8 @@ func (r *Redelivery) Deliver(ctx context.Context, partition int, entryID string,
 		return "", err
 	}
 	text, _ := at(reply, 0).(string) // the script answers a word
+	if text == "sealed" {
+		return "", fmt.Errorf("%w: the number of partitions was changed meanwhile: begin again", ErrLayout)
+	}
 	return ReplayOutcome(text), nil
 }

@@ -277,12 +277,15 @@ func (r *changing) wait(ctx context.Context) error {
 			r.passed(ChangeClosed)
 		}
 		if err == nil {
-			before := left
-			if left, err = r.try(ctx); err == nil && len(left) == 0 {
+			var now []Left
+			if now, err = r.try(ctx); err == nil && len(now) == 0 {
 				return nil
 			}
-			if err == nil && r.Waits != nil && !slices.Equal(before, left) {
-				r.Waits(left)
+			if err == nil && r.Waits != nil && !slices.Equal(left, now) {
+				r.Waits(now)
+			}
+			if err == nil {
+				left = now
 			}
 		}
 		if errors.Is(err, errDone) {
@@ -305,9 +308,10 @@ var errChangeTimeout = errors.New("the time is over")
 // givenUp says what was waited for.
 func (r *changing) givenUp(cause error, left []Left, err error) error {
 	switch {
+	case len(left) > 0 && (err == nil || errors.Is(err, context.DeadlineExceeded)): // the end may come in the middle of a call
 	case err != nil:
 		return fmt.Errorf("%w: %w: %w", ErrLeft, cause, err)
-	case len(left) == 0:
+	default:
 		return fmt.Errorf("%w: %w", ErrLeft, cause)
 	}
 	lines := make([]string, 0, len(left))

@@ -466,3 +466,43 @@ func TestSubscriberGoesOnInTheStreamsOfTheNewNumber(t *testing.T) {
 		t.Errorf("%d of %d events", len(got), sent)
 	}
 }
+
+// TestRedeliveryEndsWithItsPartitions: what is delivered again after the number was changed
+// must not be parked where nobody reads any more.
+func TestRedeliveryEndsWithItsPartitions(t *testing.T) {
+	addr := streamstest.Redis(t).Addr()
+	r := newResident(t, addr, 4)
+	rec := streamstest.Record("order-1", 0)
+	if _, err := r.append(rec); err != nil {
+		t.Fatal(err)
+	}
+	r.settle()
+	partition := r.layout.Partition(rec.Event.OrderingKey())
+	entries, err := r.rdb.XRange(t.Context(), r.layout.Events(partition), "-", "+").Result()
+	if err != nil || len(entries) != 1 {
+		t.Fatal(entries, err)
+	}
+	o := streams.DefaultOptions()
+	o.Redis.Address = addr
+	rdb, err := streams.NewWriteClient(o) // its connections stand
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rdb.Close()
+	again, err := streams.NewRedelivery(rdb, r.layout, "orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := change(t, addr, 8); err != nil {
+		t.Fatal(err)
+	}
+	if outcome, err := again.Deliver(t.Context(), partition, entries[0].ID, nil); !errors.Is(err, streams.ErrLayout) {
+		t.Fatalf("delivered to partitions that there are no more: %q %v", outcome, err)
+	}
+	if err := change(t, addr, 4); err != nil {
+		t.Fatalf("something was parked: %v", err)
+	}
+	if outcome, err := again.Deliver(t.Context(), partition, entries[0].ID, nil); err != nil || outcome != streams.Replayed {
+		t.Fatalf("on the way back: %q %v", outcome, err)
+	}
+}

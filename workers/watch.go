@@ -88,8 +88,16 @@ func (c *consumer) watchStore(ctx context.Context) {
 		if err != nil {
 			continue // a handler that runs finds it away, and says so
 		}
+		newest := make([]time.Time, len(settled))
+		for i, s := range standings {
+			// One that there is not: Redis may have come back from before a change of their
+			// number, and lost what stood there.
+			if at := &newest[i%len(newest)]; i >= 0 && s.Newest.After(*at) {
+				*at = s.Newest
+			}
+		}
 		for i, known := range settled {
-			f := found{partition: i, newest: standings[i].Newest}
+			f := found{partition: i, newest: newest[i]}
 			if known > standings[i].Position {
 				f.behind = &BehindError{Position: standings[i].Position, Settled: known}
 			}

@@ -120,3 +120,31 @@ func TestJournalOfAnotherDeploymentIsNotEmptied(t *testing.T) {
 		t.Errorf("journal status: %v\n%s", err, out)
 	}
 }
+
+// TestRedisThatWasEmptiedIsToldByWhoRuns: connections that stand do not ask for the record,
+// and whoever starts meanwhile must not make another one, or name another database.
+func TestRedisThatWasEmptiedIsToldByWhoRuns(t *testing.T) {
+	server := streamstest.Redis(t, streamstest.AOF("everysec")...)
+	first, second := effectstest.Postgres(t).Postgres.File, effectstest.Postgres(t).Postgres.File
+	s := newStack(t, server.Addr(), first)
+	other := "database.postgres.file=" + second
+	s.run("migrate")
+	s.run("migrate", "--set", other)
+	s.startAt("worker", freeAddress(t))
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	defer rdb.Close()
+	record := func() map[string]string { return rdb.HGetAll(t.Context(), "paybell:deployment").Val() }
+	waitUntil(t, 20*time.Second, "the worker has claimed its database", func() bool { return record()["database"] != "" })
+	before := record()
+	if err := rdb.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, 20*time.Second, "the record is there again", func() bool { return record()["database"] != "" })
+	if got := record(); got["id"] != before["id"] || got["database"] != before["database"] || got["partitions"] != before["partitions"] {
+		t.Errorf("the record says %v, and said %v", got, before)
+	}
+	if n := rdb.HLen(t.Context(), "paybell:accounts").Val(); n == 0 {
+		t.Error("no account is known")
+	}
+	s.refused("another database", "worker", "--set", other)
+}

@@ -139,6 +139,9 @@ func TestHangupEndsNothing(t *testing.T) {
 	waitUntil(t, 10*time.Second, "it is said", func() bool { return strings.Contains(readFile(t, path), "keys and secrets were read again") })
 	s.ends(t)
 	log := readFile(t, path)
+	if strings.Contains(log, "other changes of the configuration") {
+		t.Error("bounds that the process has made itself are called changes of the configuration")
+	}
 	for _, want := range []string{"is ready\n", "msg=stopping", "msg=stopped part=writer"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("%q is not written", want)

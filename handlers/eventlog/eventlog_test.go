@@ -3,6 +3,7 @@ package eventlog_test
 import (
 	"errors"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -109,4 +110,31 @@ func TestOptionsValidate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestEveryPartitionThatThereWasFallsToOneThatThereIs: Redis came back from before a change
+// of the number of partitions, and what stood in those beyond it has to be found, too.
+func TestEveryPartitionThatThereWasFallsToOneThatThereIs(t *testing.T) {
+	effectstest.Each(t, func(t *testing.T, s *effects.Store) {
+		at := effectstest.Base.Add(time.Minute)
+		for p := range 10 {
+			d := effectstest.Deliveries(group, effectstest.Event(p+1, event.PaymentSucceeded, "A", "pi", effectstest.CNY(1)))[0]
+			d.Partition, d.EntryID = p, strconv.FormatInt(at.UnixMilli(), 10)+"-"+strconv.Itoa(p)
+			handle(t, s, d)
+		}
+		reader, found := eventlog.NewReader(s), 0
+		for p, want := range []int{3, 3, 2, 2} { // 0 4 8, 1 5 9, 2 6, 3 7
+			ids, err := reader.AppendedOf(t.Context(), p, 4, at.Add(-time.Second), at.Add(time.Second))
+			if err != nil || len(ids) != want {
+				t.Errorf("partition %d: %d events, %v; want %d", p, len(ids), err, want)
+			}
+			found += len(ids)
+			if own, err := reader.Appended(t.Context(), p, at.Add(-time.Second), at.Add(time.Second)); err != nil || len(own) != 1 {
+				t.Errorf("partition %d alone: %d events, %v", p, len(own), err)
+			}
+		}
+		if found != 10 {
+			t.Errorf("%d of 10 events", found)
+		}
+	})
 }

@@ -66,6 +66,16 @@ const appendedBefore = 24 * time.Hour
 // Appended returns the ids of the events whose entries stood in a partition, appended
 // later than since and not later than until by Redis's clock, in their order there.
 func (r *Reader) Appended(ctx context.Context, partition int, since, until time.Time) ([]string, error) {
+	return r.appended(ctx, since, until, `part = $2`, partition)
+}
+
+// AppendedOf is Appended of a partition and of those that its number of partitions has not,
+// each of which falls to one that it has: there were more before, or in what Redis lost.
+func (r *Reader) AppendedOf(ctx context.Context, partition, partitions int, since, until time.Time) ([]string, error) {
+	return r.appended(ctx, since, until, `(part = $2 OR part >= $3 AND part % $3 = $2)`, partition, partitions)
+}
+
+func (r *Reader) appended(ctx context.Context, since, until time.Time, where string, args ...any) ([]string, error) {
 	type place struct {
 		id      string
 		ms, seq uint64
@@ -82,7 +92,7 @@ func (r *Reader) Appended(ctx context.Context, partition int, since, until time.
 			found = append(found, p)
 		}
 		return nil
-	}, `SELECT event_id, entry_id FROM event_log WHERE part = $1 AND received_at >= $2`, partition, since.Add(-appendedBefore))
+	}, `SELECT event_id, entry_id FROM event_log WHERE received_at >= $1 AND `+where, append([]any{since.Add(-appendedBefore)}, args...)...)
 	if err != nil {
 		return nil, fmt.Errorf("eventlog: what was appended: %w", err)
 	}

@@ -1,11 +1,14 @@
 -- Delivers an entry that a group has settled again: parks it there, due now. It is fenced
 -- by no lease, as a replay is not (see replay.lua). KEYS: events, attempts, parked, parcels,
--- counts. ARGV: group, how much may be parked for it, entry id, then its fields and their
+-- counts, ledger. ARGV: group, how much may be parked for it, entry id, then its fields and their
 -- values; without any they are the stream's.
 -- Answers {1, what became of it}.
 local no = overwritten({KEYS[1], 'stream', KEYS[2], 'hash', KEYS[3], 'zset', KEYS[4], 'hash', KEYS[5], 'hash'})
 if no then return no end
 local id = ARGV[3]
+-- A change of the number of partitions has sealed this one (change.lua): nobody reads it.
+local gate = redis.call('HMGET', KEYS[6], 'appended', 'open')
+if gate[1] == 'closed' and gate[2] == '' then return {1, 'sealed'} end
 if redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[2]) then return {1, 'full'} end
 if redis.call('HEXISTS', KEYS[4], id) == 1 then return {1, 'owed'} end
 local groups, last = redis.pcall('XINFO', 'GROUPS', KEYS[1]), nil

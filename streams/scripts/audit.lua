@@ -38,7 +38,6 @@ for i = 9, 8 + own do
 end
 
 local first = entry('-', '+')
-if not first then return {1, created, lost, ghosts, anew, again} end
 local about = redis.pcall('XINFO', 'STREAM', KEYS[1])
 about = about.err and {} or map(about)
 local length = redis.call('XLEN', KEYS[1])
@@ -60,7 +59,7 @@ local function missed(g)
   if restarted then redis.call('HSET', KEYS[2], blind, 1) end
   local lies = redis.call('HEXISTS', KEYS[2], blind) == 1
   -- All that is there is unread: something between may be gone.
-  local gap = less(g['last-delivered-id'], first)
+  local gap = less(g['last-delivered-id'], first or about['last-generated-id'])
   local known = tonumber(redis.call('HGET', KEYS[2], 'read:' .. g['name']) or '0')
   if lies or gap and (not seen or seen < known) then
     -- Nothing was read yet, and what is gone by now was not this group's to read; or

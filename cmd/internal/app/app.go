@@ -38,7 +38,9 @@ type Role struct{ Gateway, Workers bool }
 
 // App is one process. Build it with New, run it once with Run.
 type App struct {
-	cfg     *configs.Config
+	cfg *configs.Config
+	// asked is cfg as it was read, before bounds were made of it.
+	asked   configs.Config
 	role    Role
 	log     *slog.Logger
 	version string
@@ -51,6 +53,10 @@ type App struct {
 	// closed when they were seen to.
 	deployment *streams.Deployment
 	identified chan struct{}
+	// agree compares them once more, and gives a Redis that lost its record what it held.
+	agree func(context.Context) error
+	// reminded is why the last try of that failed.
+	reminded string
 	// databaseAway is why the database could not be asked at the start.
 	databaseAway error
 	// waits is why the groups do not run yet; nil when they do.
@@ -81,7 +87,7 @@ type App struct {
 // New builds the process: it reads secrets, opens listeners and connections, and
 // starts nothing but the embedded engine. When it fails, all is closed again.
 func New(ctx context.Context, cfg *configs.Config, role Role, log *slog.Logger, version string) (_ *App, err error) {
-	a := &App{cfg: cfg, role: role, log: log, version: version, reg: prometheus.NewRegistry(), seams: newSeams()}
+	a := &App{cfg: cfg, asked: *cfg, role: role, log: log, version: version, reg: prometheus.NewRegistry(), seams: newSeams()}
 	a.close = sync.OnceValue(func() error { return runCleanups(a.cleanups) })
 	defer func() {
 		if err != nil {

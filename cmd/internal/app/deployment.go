@@ -21,6 +21,7 @@ import (
 // they are not. What is away is asked again, and identified closes when all have answered.
 func (a *App) identify(ctx context.Context, store *effects.Store) error {
 	a.identified = make(chan struct{})
+	accounts := a.accounts // Reload changes nothing that is compared
 	try := func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
@@ -30,13 +31,14 @@ func (a *App) identify(ctx context.Context, store *effects.Store) error {
 			}
 		}
 		if a.embedded { // an engine that begins anew each time is nobody's for long
-			return compareAccounts(ctx, a.accounts, store, nil, a.layout)
+			return compareAccounts(ctx, accounts, store, nil, a.layout)
 		}
 		if err := a.compare(ctx, store); err != nil {
 			return err
 		}
-		return compareAccounts(ctx, a.accounts, store, a.redis, a.layout)
+		return compareAccounts(ctx, accounts, store, a.redis, a.layout)
 	}
+	a.agree = try
 	err := a.databaseAway // which has just been asked, and may hang
 	if err == nil {
 		err = try(ctx)
@@ -283,12 +285,12 @@ func withDeployment(ctx context.Context, c *configs.Config, do func(*streams.Dep
 	if err != nil {
 		return fmt.Errorf("streams: %w", err)
 	}
-	rdb, err := streams.NewWriteClient(c.Streams)
+	d := streams.NewDeployment(layout)
+	rdb, err := streams.NewWriteClient(c.Streams, d.Look)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, rdb.Close()) }()
-	d := streams.NewDeployment(layout)
 	if err := d.Establish(ctx, rdb); mismatch(err) {
 		return &ConfigError{err}
 	} else if err != nil {

@@ -52,7 +52,11 @@ func (a *App) watchPartitions() error {
 		defer t.Stop()
 		for {
 			// What cannot be asked is as it was.
-			if p, err := streams.ReadPartitions(ctx, client, a.cfg.Streams.Prefix); err == nil && p.Number != 0 {
+			p, err := streams.ReadPartitions(ctx, client, a.cfg.Streams.Prefix)
+			if err == nil {
+				a.remind(ctx, client, p)
+			}
+			if err == nil && p.Number != 0 {
 				if p.Unfinished && p.Number == a.layout.Partitions() {
 					a.reopen(ctx, client, p)
 				}
@@ -69,6 +73,34 @@ func (a *App) watchPartitions() error {
 		}
 	})
 	return nil
+}
+
+// remind gives a Redis that lost its record, with everything else, back what stood there,
+// before somebody who knows less makes another: connections that stand do not ask for it.
+// A gateway knows no database; what that is worker processes tell.
+func (a *App) remind(ctx context.Context, client streams.Client, p streams.Partitions) {
+	select {
+	case <-a.identified:
+	default:
+		return // awaitIdentity does it
+	}
+	if p.Number != 0 {
+		if !a.role.Workers || p.Number != a.layout.Partitions() {
+			return
+		}
+		if id, err := a.deployment.Database(ctx, client); err != nil || id != "" {
+			return
+		}
+	}
+	if err := a.agree(ctx); err != nil {
+		if err.Error() != a.reminded {
+			a.log.Error("redis has lost the record of the deployment, and cannot be given it again", "err", err)
+		}
+		a.reminded = err.Error()
+		return
+	}
+	a.reminded = ""
+	a.log.Warn("redis had lost the record of the deployment, and was given it again")
 }
 
 func oneIf(cond bool) float64 {

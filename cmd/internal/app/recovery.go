@@ -23,6 +23,8 @@ type recovery struct {
 	stream gateway.Appender
 	// windows are how long a redelivery is recognised, by account.
 	windows map[string]time.Duration
+	// partitions is how many there are.
+	partitions int
 	// keep is how far back it goes.
 	keep time.Duration
 	// one partition at a time: three groups may find the same loss.
@@ -30,7 +32,7 @@ type recovery struct {
 }
 
 func newRecovery(cfg *configs.Config, reader *eventlog.Reader, stream gateway.Appender, log *slog.Logger) *recovery {
-	r := &recovery{log: log, reader: reader, stream: stream, windows: map[string]time.Duration{}, keep: cfg.Streams.Keep.Age}
+	r := &recovery{log: log, reader: reader, stream: stream, windows: map[string]time.Duration{}, partitions: cfg.Streams.Partitions, keep: cfg.Streams.Keep.Age}
 	for name, a := range cfg.Accounts {
 		r.windows[name] = a.DedupWindow
 	}
@@ -52,7 +54,7 @@ func (r *recovery) run(ctx context.Context, partition int, since, until time.Tim
 		r.log.Error("nothing can be appended again: the group eventlog is not enabled", "partition", partition)
 		return nil
 	}
-	ids, err := r.reader.Appended(ctx, partition, since, until)
+	ids, err := r.reader.AppendedOf(ctx, partition, r.partitions, since, until)
 	if err != nil {
 		return err
 	}

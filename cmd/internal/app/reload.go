@@ -34,7 +34,7 @@ func (a *App) Reload(next *configs.Config) error {
 	if a.door != nil {
 		a.tellKeys()
 	}
-	if waiting := changed(a.cfg, next); len(waiting) > 0 {
+	if waiting := changed(&a.asked, next); len(waiting) > 0 {
 		a.log.Warn("keys and secrets were read again; other changes of the configuration wait for a restart", "changed", strings.Join(waiting, " "))
 		return nil
 	}
