@@ -81,6 +81,7 @@ func faults() []fault {
 		fault{"MISCONF", misconf},
 		fault{"journal's disk full", diskFull},
 		fault{"journal's quota full", quotaFull},
+		fault{"journal removed", journalRemoved},
 		fault{"group destroyed", groupDestroyed},
 		fault{"pending entry deleted", pendingDeleted},
 		fault{"a partition's key overwritten", keyOverwritten},
@@ -436,6 +437,30 @@ func diskFull(ctx context.Context, c *chaos) error {
 	pause(ctx, 1500*time.Millisecond)
 	s.proxy.Set(proxy.Pass)
 	return os.RemoveAll(filler)
+}
+
+// journalRemoved removes the second gateway's journal while it is empty, keeps Redis from
+// that gateway, and ends it: what it confirms meanwhile is in no file any more.
+func journalRemoved(ctx context.Context, c *chaos) error {
+	s := c.st.slots[1]
+	for range 3 {
+		if n, err := s.metric(ctx, "paybell_journal_events"); err != nil || n > 0 {
+			return errNotPossible // it was killed, or what it holds would be lost by right
+		}
+		pause(ctx, 200*time.Millisecond)
+	}
+	if err := os.RemoveAll(filepath.Join(s.dir(), "journal")); err != nil {
+		return err
+	}
+	s.proxy.Set(proxy.Refuse)
+	pause(ctx, time.Second)
+	cut := s.cutPower()
+	pause(ctx, 300*time.Millisecond)
+	s.proxy.Set(proxy.Pass)
+	if !cut { // it was dead already
+		return errNotPossible
+	}
+	return nil
 }
 
 // quotaFull keeps Redis from the second gateway until its journal has used up its quota
