@@ -24,8 +24,12 @@ func Size(c *configs.Config, role Role) (notes []string, err error) {
 }
 
 func size(c *configs.Config, role Role, memory int64, files int) (notes []string) {
+	if most := memory / prefetchShare; role.Workers && c.Groups.PrefetchBytes > most {
+		notes = append(notes, fmt.Sprintf("groups.prefetch_bytes: %d, not %d: a fifth of %d MiB", most, c.Groups.PrefetchBytes, memory>>20))
+		c.Groups.PrefetchBytes = most
+	}
 	if !role.Gateway {
-		return nil
+		return notes
 	}
 	fitted, lowered := c.Gateway.Within(memory, files-otherFiles(c, role))
 	c.Gateway = fitted

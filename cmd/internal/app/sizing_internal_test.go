@@ -48,3 +48,15 @@ func TestBoundsFitTheProcess(t *testing.T) {
 		})
 	}
 }
+
+// TestPrefetchFitsTheProcess: what was given and is more than a fifth is lowered and said.
+func TestPrefetchFitsTheProcess(t *testing.T) {
+	for given, want := range map[int64]int64{0: 0, 8 << 20: 8 << 20, 1 << 30: 64 << 20 / prefetchShare} {
+		c := configs.Default()
+		c.Groups.PrefetchBytes = given
+		notes := size(&c, Role{Workers: true}, 64<<20, 1<<20)
+		if c.Groups.PrefetchBytes != want || len(notes) > 0 != (given > want) {
+			t.Errorf("%d becomes %d, want %d; notes %q", given, c.Groups.PrefetchBytes, want, notes)
+		}
+	}
+}
